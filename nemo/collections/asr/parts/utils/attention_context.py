@@ -1,0 +1,248 @@
+"""What one attention layer of a streaming encoder sees, and how training chooses between several such contexts."""
+
+import difflib
+import hashlib
+import math
+import numbers
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+__all__ = ["CONTEXT_PRESETS", "AttentionContext", "ContextSampler"]
+
+CONTEXT_PRESETS: Mapping[str, tuple[int, int]] = {
+    "very_low": (80, 0),
+    "low": (160, 0),
+    "medium": (240, 0),
+    "high": (320, 0),
+    "unlimited": (-1, 0),
+}
+"""Named contexts, in encoder frames. A model's own `context_presets` adds to them or overrides them."""
+
+
+@dataclass(frozen=True)
+class AttentionContext:
+    """How many encoder frames each position sees in one attention layer.
+
+    The reach of a whole encoder is larger: every layer adds its own context and its convolution's kernel.
+    """
+
+    left: int
+    """Encoder frames seen to the left, -1 for all of them."""
+
+    right: int
+    """Encoder frames seen to the right, 0 for none, -1 for all of them."""
+
+    chunk: int | None = None
+    """Encoder frames in a chunk; only the style `chunked_limited_with_rc` has it, where -1 stands for no limit."""
+
+    @classmethod
+    def parse(
+        cls, value: Any, presets: Mapping[str, Sequence[int]] | None = None, name: str = "context"
+    ) -> "AttentionContext":
+        """Reads a preset's name, a pair `[left, right]`, or three numbers `[left, chunk, right]`.
+
+        Args:
+            value: what a user or a config gives: str, list, tuple, OmegaConf list, or an `AttentionContext`.
+            presets: names and their contexts besides (or instead of) those in `CONTEXT_PRESETS`.
+            name: what the error messages call the value.
+
+        Raises:
+            TypeError: `value` is neither a name nor a sequence of whole numbers.
+            ValueError: the name is unknown, or a number is below -1, or there are not two or three of them.
+        """
+        if isinstance(value, AttentionContext):
+            return value
+        if isinstance(value, str):
+            return cls.parse(_preset(value, presets, name), name=f"{name} preset '{value}'")
+        allowed = "a preset's name or two whole numbers [left, right], each -1 (unlimited) or more"
+        if isinstance(value, (bytes, Mapping)) or not isinstance(value, Sequence):
+            raise TypeError(f"{name} is {value!r}, but must be {allowed}")
+        sizes = list(value)
+        for size in sizes:
+            if isinstance(size, bool) or not isinstance(size, numbers.Integral):
+                raise TypeError(f"{name} is {sizes!r}, and {size!r} in it is no whole number; it must be {allowed}")
+        if len(sizes) not in (2, 3) or min(sizes) < -1:
+            raise ValueError(
+                f"{name} is {sizes!r}, but must be {allowed}, or three, [left, chunk, right], "
+                "under att_context_style 'chunked_limited_with_rc'"
+            )
+        sizes = [int(size) for size in sizes]
+        if len(sizes) == 3:
+            return cls(left=sizes[0], chunk=sizes[1], right=sizes[2])
+        return cls(left=sizes[0], right=sizes[1])
+
+    @classmethod
+    def parse_all(cls, value: Any, name: str) -> tuple["AttentionContext", ...]:
+        """Reads a config's `att_context_size`: one context, or a list of them (at least one).
+
+        Raises:
+            TypeError, ValueError: as `parse`, naming the entry; an empty list is refused too.
+        """
+        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
+            raise TypeError(f"{name} is {value!r}, but must be [left, right] or a list of such pairs")
+        if len(value) == 0:
+            raise ValueError(f"{name} is empty, but must be [left, right] or a list of such pairs")
+        if isinstance(value[0], numbers.Number):
+            return (cls.parse(value, name=name),)
+        return tuple(cls.parse(entry, name=f"{name}[{index}]") for index, entry in enumerate(value))
+
+    def check_style(self, style: str, name: str = "context") -> None:
+        """Refuses a context that an attention style cannot take.
+
+        Args:
+            style: the encoder's `att_context_style`: `regular`, `chunked_limited` or `chunked_limited_with_rc`.
+            name: what the error messages call the context.
+
+        Raises:
+            ValueError: naming the context, the style and what the style allows.
+        """
+        if style == "chunked_limited_with_rc":
+            self._check_chunks_with_right_context(name)
+        elif self.chunk is not None:
+            raise ValueError(
+                f"{name} is {self}, but att_context_style '{style}' takes two numbers, [left, right]; "
+                "three are for 'chunked_limited_with_rc'"
+            )
+        elif style == "chunked_limited" and self.left > 0 and self.right >= 0 and self.left % (self.right + 1):
+            raise ValueError(
+                f"{name} is {self}, but under att_context_style 'chunked_limited' the left context must be a "
+                f"multiple of right + 1 = {self.right + 1}, such as {self.left - self.left % (self.right + 1)}"
+            )
+
+    def _check_chunks_with_right_context(self, name: str) -> None:
+        rule = (
+            "att_context_style 'chunked_limited_with_rc' takes [left, chunk, right] with left >= 0, chunk >= 1, "
+            "right >= 0, or [-1, -1, -1] for no limit"
+        )
+        unlimited = self.as_list() == [-1, -1, -1]
+        if self.chunk is None or not (unlimited or (self.left >= 0 and self.chunk >= 1 and self.right >= 0)):
+            raise ValueError(f"{name} is {self}, but {rule}")
+
+    def check_local_attention(self, name: str = "context") -> None:
+        """Refuses a context that local attention (`rel_pos_local_attn`) cannot take.
+
+        Raises:
+            ValueError: a side is unlimited, or both are 0.
+        """
+        if self.chunk is not None or min(self.left, self.right) < 0 or max(self.left, self.right) == 0:
+            raise ValueError(
+                f"{name} is {self}, but local attention (self_attention_model 'rel_pos_local_attn') takes "
+                "[left, right] with both sides >= 0 and at least one above 0"
+            )
+
+    def as_list(self) -> list[int]:
+        """The context in the form of NeMo's `att_context_size`: `[left, right]` or `[left, chunk, right]`."""
+        return [self.left, self.right] if self.chunk is None else [self.left, self.chunk, self.right]
+
+    @property
+    def label(self) -> str:
+        """The context in a metric's name: `80_0`."""
+        return "_".join(str(size) for size in self.as_list())
+
+    def __str__(self) -> str:
+        return str(self.as_list())
+
+
+def _preset(preset: str, presets: Mapping[str, Sequence[int]] | None, name: str) -> Sequence[int]:
+    known = {**CONTEXT_PRESETS, **(presets or {})}
+    if preset in known:
+        return known[preset]
+    nearest = difflib.get_close_matches(preset, known, n=1, cutoff=0.0)[0]
+    raise ValueError(
+        f"{name} is '{preset}', which is no preset; did you mean '{nearest}'? "
+        f"The presets are {', '.join(repr(known_name) for known_name in known)}"
+    )
+
+
+class ContextSampler:
+    """Chooses one of several attention contexts for every training batch.
+
+    The choice is a pure function of the seed and a running count, so all ranks that count alike choose alike, and a
+    run that resumes with its count goes on as an unbroken one would.
+
+        >>> sampler = ContextSampler([[80, 0], [-1, 0]], probabilities=[0.5, 0.5], seed=0)
+        >>> sampler.next() == sampler.at(0)
+        True
+        >>> sampler.state_dict()
+        {'seed': 0, 'count': 1}
+
+    Args:
+        contexts: contexts to choose from, each as `AttentionContext.parse` reads it.
+        probabilities: one for each context, summing to 1 within 1e-6 (they are then normalised); None for equal ones.
+            A context of probability 0 is never chosen.
+        seed: any whole number.
+        name: what the error messages call the probabilities.
+
+    Raises:
+        ValueError: no contexts, a wrong number of probabilities, a negative one, or a sum that is not 1.
+    """
+
+    def __init__(
+        self,
+        contexts: Sequence[Any],
+        probabilities: Sequence[float] | None = None,
+        seed: int = 0,
+        name: str = "att_context_probs",
+    ):
+        self.contexts = AttentionContext.parse_all(contexts, name="contexts")
+        self.probabilities = normalized_probabilities(probabilities, len(self.contexts), name)
+        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+            raise TypeError(f"seed is {seed!r}, but must be a whole number")
+        self.seed = int(seed)
+        self.count = 0
+        self._cumulative = _cumulative(self.probabilities)
+
+    def at(self, count: int) -> AttentionContext:
+        """The context of batch number `count`, whatever was chosen before."""
+        digest = hashlib.blake2b(f"{self.seed}:{count}".encode(), digest_size=8).digest()
+        uniform = (int.from_bytes(digest, "big") >> 11) * 2.0**-53
+        return self.contexts[bisect_right(self._cumulative, uniform)]
+
+    def next(self) -> AttentionContext:
+        """The context of the next batch; counts it."""
+        context = self.at(self.count)
+        self.count += 1
+        return context
+
+    def state_dict(self) -> dict[str, int]:
+        """What a checkpoint must keep for the choices to go on: the seed and the count."""
+        return {"seed": self.seed, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Goes on from a `state_dict`."""
+        self.seed, self.count = int(state["seed"]), int(state["count"])
+
+
+def normalized_probabilities(probabilities: Sequence[float] | None, number: int, name: str) -> tuple[float, ...]:
+    """Probabilities that sum to 1 as nearly as floating point can.
+
+    Args:
+        probabilities: `number` of them, or None (or an empty list, as NeMo takes it) for equal ones.
+        number: how many contexts there are.
+        name: what the error messages call the probabilities.
+
+    Raises:
+        ValueError: a wrong number of them, one that is negative or no number, or a sum that differs from 1 by more
+            than 1e-6.
+    """
+    if not probabilities:
+        return (1.0 / number,) * number
+    values = [float(value) for value in probabilities]
+    if len(values) != number:
+        raise ValueError(f"{name} has {len(values)} entries, {values}, but there are {number} contexts: give one for each")
+    if any(not (math.isfinite(value) and value >= 0) for value in values):
+        raise ValueError(f"{name} is {values}, but every entry must be a number >= 0")
+    total = math.fsum(values)
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"{name} is {values}, which sums to {total:.9g}, but must sum to 1")
+    return tuple(value / total for value in values)
+
+
+def _cumulative(probabilities: Sequence[float]) -> list[float]:
+    """Running sums for a search by a number in [0, 1): the last context that can be chosen ends at exactly 1."""
+    sums = list(accumulate(probabilities))
+    last = max(index for index, probability in enumerate(probabilities) if probability > 0)
+    return sums[:last] + [1.0] * (len(sums) - last)

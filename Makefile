@@ -1,0 +1,32 @@
+# make demo    sets up, pretrains a small streaming NEST on synthesised speech, streams from it, shows the result
+# make test    sets up, runs the tests
+# make lint    format, lint and types of the text
+# make NEMO=2.7.3 test    the same on another NeMo, in a virtual environment of its own
+
+PYTHON ?= python3
+NEMO ?= 3.0.0
+VENV ?= .venv$(if $(filter-out 3.0.0,$(NEMO)),-nemo-$(NEMO))
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint clean
+
+demo: $(READY)
+	$(VENV)/bin/python examples/asr/speech_pretraining/demo.py --out demo
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+lint: $(READY)
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+
+$(READY): requirements.txt setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	sed 's/^nemo_toolkit.*/nemo_toolkit[asr]==$(NEMO)/' requirements.txt > $(VENV)/requirements.txt
+	$(VENV)/bin/python -m pip install --requirement $(VENV)/requirements.txt
+	$(VENV)/bin/python -m pip install --no-build-isolation --no-deps --editable .
+	touch $(READY)
+
+clean:
+	rm -rf .venv .venv-nemo-* demo build dist *.egg-info

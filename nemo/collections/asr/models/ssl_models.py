@@ -12,12 +12,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
-from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss, MultiMLMLoss
+from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss, MultiMLMLoss, target_mask, token_predictions
 from nemo.collections.asr.models.ssl_models import (
     EncDecDenoiseMaskedTokenPredModel as NemoEncDecDenoiseMaskedTokenPredModel,
 )
 from nemo.collections.asr.models.ssl_models import EncDecMaskedTokenPredModel as NemoEncDecMaskedTokenPredModel
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
+from nemo.collections.asr.modules.ssl_modules.codebook_health import CodebookHealth
+from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
 from nemo.collections.asr.modules.ssl_modules.target_alignment import resolve_target_shift
 from nemo.collections.asr.parts.utils.attention_context import AttentionContext, ContextSampler
 from nemo.collections.asr.parts.utils.context_metrics import ContextTotals
@@ -70,6 +72,7 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
     Attributes:
         context_sampler: chooses the contexts of training.
         current_att_context: the context of the last forward, `[left, right]` in encoder frames.
+        codebook_health: codes used and perplexity of targets and predictions over the last training batches.
         validation_contexts: the contexts of validation; all trained ones unless set.
         target_shift: encoder frame `k + target_shift` predicts token `k`.
 
@@ -87,6 +90,10 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
         super().__init__(cfg, trainer)
         self.current_att_context: list[int] | None = None
         self._batch_context: AttentionContext | None = None
+        self._mask_lengths: Tensor | None = None
+        self.codebook_health: CodebookHealth | None = None
+        self._codebook_metrics: dict[str, float] = {}
+        self._validation_totals: ContextTotals | None = None
         self._validation_contexts: tuple[AttentionContext, ...] | None = None
         if isinstance(self.encoder, ConformerEncoder):
             self._align_masking_and_targets()
@@ -113,6 +120,7 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
         # After the convolutions, token k is made from encoder frame k itself.
         self.target_shift = 0 if after_convolutions and self.cfg.get("target_shift", "auto") == "auto" else shift
         if isinstance(self.loss, (MLMLoss, MultiMLMLoss)):
+            self.codebook_health = CodebookHealth(self.quantizer.num_classes, self.quantizer.num_books)
             self.loss = self.from_config_dict(OmegaConf.create({**self.cfg.loss, "target_shift": self.target_shift}))
         if "subsampling_factor" not in self.cfg.masking:
             self.mask_processor.subsampling_factor = 1 if after_convolutions else self.encoder.subsampling_factor
@@ -174,6 +182,7 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
             )
         features = self._features(**signals)
         log_probs, encoded_len, masks = self._encode(features, apply_mask, self._choose_context())
+        self._mask_lengths = features.noisy_lengths if self.pre_encoder is None else encoded_len
         return log_probs, encoded_len, masks, self._tokens(features, encoded_len)
 
     def _features(self, **signals: Tensor) -> SpeechFeatures:
@@ -261,11 +270,37 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
             "learning_rate": self._optimizer.param_groups[0]["lr"],
             "global_step": self.trainer.global_step,
             "train_loss": loss,
+            **self._context_logs(masks),
+            **self._codebook_logs(log_probs, encoded_len, masks, tokens),
         }
-        if self.current_att_context is not None:
-            logs["att_context_left"] = float(self.current_att_context[0])
-            logs["att_context_right"] = float(self.current_att_context[-1])
         return {"loss": loss, "log": logs}
+
+    @torch.no_grad()
+    def _context_logs(self, masks: Tensor) -> dict[str, float | Tensor]:
+        """The context of the last forward, and what causal masking hid under it; tensors that nobody waits for."""
+        if self.current_att_context is None:
+            return {}
+        context = AttentionContext.parse(self.current_att_context)
+        logs = {"att_context_left": float(context.left), "att_context_right": float(context.right)}
+        if getattr(self.mask_processor, "causal", False):
+            audit = audit_masks(masks, self._mask_lengths, context.left, self.mask_processor.subsampling_factor)
+            logs[f"masked_fraction_{context.label}"] = audit.masked_fraction.mean()
+            logs[f"targets_per_utterance_{context.label}"] = audit.targets.float().mean()
+        return logs
+
+    @torch.no_grad()
+    def _codebook_logs(self, log_probs: Tensor, encoded_len: Tensor, masks: Tensor, tokens: Tensor) -> dict[str, float]:
+        """How much of the codebook is in use; looked at (and reduced over ranks) every `log_every_n_steps` batches."""
+        if self.codebook_health is None:
+            return {}
+        loss = getattr(self.loss, "mlm_loss", self.loss)
+        counted = target_mask(masks, loss.combine_time_steps, loss.mask_threshold, encoded_len, loss.target_shift)
+        counted = counted[:, : tokens.shape[1]]
+        predictions = token_predictions(log_probs, counted.shape[1], loss.target_shift)
+        self.codebook_health.update(tokens[:, : counted.shape[1]], predictions, counted)
+        if self.context_sampler.count % max(1, self.trainer.log_every_n_steps) == 0:
+            self._codebook_metrics = self.codebook_health.compute()
+        return self._codebook_metrics
 
     @contextmanager
     def _counted_batch(self) -> Iterator[None]:
@@ -384,11 +419,19 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
         """As `multi_validation_epoch_end`, under the names `test_...`."""
         return self._epoch_end(outputs, "test")
 
+    def on_train_end(self) -> None:
+        """Prints the last validation's figures, by context."""
+        super().on_train_end()
+        if self._validation_totals is not None:
+            logging.info(f"Validation by attention context:\n{self._validation_totals.table()}")
+
     def _epoch_end(self, outputs: list[dict[str, Any]], mode: str) -> dict[str, Any]:
         if not outputs:
             logging.warning(f"Epoch {self.current_epoch} received no batches to evaluate.")
             return {}
         totals = ContextTotals.sum([output[f"{mode}_totals"] for output in outputs]).reduced_over_ranks()
+        if mode == "val":
+            self._validation_totals = totals
         logs = totals.metrics(mode)
         return {f"{mode}_loss": logs[f"{mode}_loss"], "log": logs}
 

@@ -65,3 +65,12 @@ class ContextTotals:
                 metrics[f"{mode}_loss_{context.label}"] = loss
                 metrics[f"{mode}_acc_{context.label}"] = accuracy
         return metrics
+
+    def table(self) -> str:
+        """Markdown: a row for each context."""
+        rows = ["| context | loss | accuracy | targets |", "|---|---|---|---|"]
+        for context, loss, accuracy, targets in zip(
+            self.contexts, self.losses.tolist(), self.accuracies.tolist(), self.sums[:, 2].tolist(), strict=True
+        ):
+            rows.append(f"| {context or 'none'} | {loss:.4f} | {100 * accuracy:.2f} % | {targets:.0f} |")
+        return "\n".join(rows)

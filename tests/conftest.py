@@ -70,7 +70,10 @@ def tiny_model(tiny_config) -> Callable:
     import torch
 
     def make(overrides: dict | None = None, denoise: bool = True, seed: int = 0):
-        from nemo.collections.asr.models.ssl_models import EncDecDenoiseMaskedTokenPredModel, EncDecMaskedTokenPredModel
+        from nemo.collections.asr.models.ssl_models import (
+            EncDecDenoiseMaskedTokenPredModel,
+            EncDecMaskedTokenPredModel,
+        )
 
         torch.manual_seed(seed)
         return (EncDecDenoiseMaskedTokenPredModel if denoise else EncDecMaskedTokenPredModel)(tiny_config(overrides))

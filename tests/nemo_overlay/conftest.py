@@ -6,9 +6,9 @@ from overlay_trees import (
     NEMO,
     OURS,
     Environment,
-    installing_packages,
     lay_out_built,
     lay_out_clone,
+    packages_for_pip,
     write_files,
 )
 
@@ -36,7 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built by pip from a copy of this repository with the stand-in for our half."""
     root = tmp_path_factory.mktemp("wheel")
     clone = lay_out_clone(root / "clone", OURS)
-    builder = Environment(root / "builder", installing_packages())
+    builder = Environment(root / "builder", packages_for_pip())
     builder.pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(root), str(clone))
     return next(root.glob("*.whl"))
 
@@ -44,7 +44,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
     """An environment with the stand-in for NeMo, and that wheel installed: what its tests must leave as it is."""
-    environment = Environment(tmp_path_factory.mktemp("installed"), installing_packages())
+    environment = Environment(tmp_path_factory.mktemp("installed"), packages_for_pip())
     write_files(environment.site_packages, NEMO)
     environment.pip("install", "--no-deps", str(wheel))
     return environment

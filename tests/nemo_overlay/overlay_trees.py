@@ -196,12 +196,12 @@ class Environment:
         return {file.relative_to(self.site_packages).as_posix() for file in self.site_packages.rglob("*")}
 
 
-def installing_packages() -> list[Path]:
+def packages_for_pip() -> list[Path]:
     """What pip needs to install a project with setuptools and without a network: the metadata too."""
     return _beside("setuptools", "pip", "wheel*", "setuptools*", "_distutils_hack")
 
 
-def testing_packages() -> list[Path]:
+def packages_for_pytest() -> list[Path]:
     """What pytest needs to run."""
     return _beside(
         "pytest",

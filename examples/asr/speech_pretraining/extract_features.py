@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
 from tqdm import tqdm
 
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
-from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
 from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS
 from nemo.collections.asr.parts.utils.streaming_utils import dynamic_context
 
@@ -76,7 +76,9 @@ def _manifest_utterances(manifest: Path) -> Iterator[Utterance]:
             entry = json.loads(line)
             path = manifest.parent / entry["audio_filepath"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{manifest}:{number} is no manifest entry with an 'audio_filepath': {line[:80]}") from error
+            raise ValueError(
+                f"{manifest}:{number} is no manifest entry with an 'audio_filepath': {line[:80]}"
+            ) from error
         yield Utterance(path.stem, path, entry.get("offset") or 0.0, entry.get("duration"))
 
 

@@ -8,10 +8,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
+from nemo.core.classes.common import typecheck
+from nemo.core.neural_types import LengthsType, NeuralType, SpectrogramType
+from nemo.utils import logging
+from nemo.utils.model_utils import convert_model_config_to_dict_config, wrap_training_step
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
-from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
 from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss, MultiMLMLoss, target_mask, token_predictions
 from nemo.collections.asr.models.ssl_models import (
     EncDecDenoiseMaskedTokenPredModel as NemoEncDecDenoiseMaskedTokenPredModel,
@@ -23,11 +27,8 @@ from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
 from nemo.collections.asr.modules.ssl_modules.target_alignment import resolve_target_shift
 from nemo.collections.asr.parts.utils.attention_context import AttentionContext, ContextSampler
 from nemo.collections.asr.parts.utils.context_metrics import ContextTotals
+from nemo.collections.asr.parts.utils.repeatable_data import make_repeatable
 from nemo.collections.asr.parts.utils.warn_once import warn_once
-from nemo.core.classes.common import typecheck
-from nemo.core.neural_types import LengthsType, NeuralType, SpectrogramType
-from nemo.utils import logging
-from nemo.utils.model_utils import convert_model_config_to_dict_config, wrap_training_step
 
 _POST_CONV_KEYS = (
     "quantizer.feat_in",
@@ -93,9 +94,9 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
         self._mask_lengths: Tensor | None = None
         self.codebook_health: CodebookHealth | None = None
         self._codebook_metrics: dict[str, float] = {}
-        self._validation_totals: ContextTotals | None = None
+        self._validation_totals: dict[int, ContextTotals] = {}
         self._validation_contexts: tuple[AttentionContext, ...] | None = None
-        if isinstance(self.encoder, ConformerEncoder):
+        if self._conformer is not None:
             self._align_masking_and_targets()
             self.context_sampler = ContextSampler(
                 self.encoder.att_context_size_all,
@@ -132,6 +133,14 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
                     "leaves nothing to mask, so it could never have a target; take it out or set masking.causal: false"
                 )
             self.mask_processor.left_context_size = self.encoder.evaluation_context().left
+
+    @property
+    def _conformer(self) -> ConformerEncoder | None:
+        """The encoder, also where `torch.compile` or a checkpoint wrapper stands around it; None for another kind."""
+        encoder = self.encoder
+        for wrapped in ("_orig_mod", "_checkpoint_wrapped_module"):
+            encoder = getattr(encoder, wrapped, encoder)
+        return encoder if isinstance(encoder, ConformerEncoder) else None
 
     @property
     def input_types(self) -> dict[str, NeuralType]:
@@ -193,7 +202,9 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
         """Features [B, D, T] and lengths [B], computed from audio where they are not given."""
         given = [name for name in (audio, processed) if name in signals]
         if len(given) != 1:
-            raise ValueError(f"forward needs either {audio} or {processed}, but was given {' and '.join(given) or 'neither'}")
+            raise ValueError(
+                f"forward needs either {audio} or {processed}, but was given {' and '.join(given) or 'neither'}"
+            )
         length = f"{given[0]}_length"
         if length not in signals:
             raise ValueError(f"forward was given {given[0]} without {length} [B]")
@@ -203,8 +214,8 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
 
     def _choose_context(self) -> AttentionContext | None:
         """The one context of this forward; None for an encoder without such contexts."""
-        encoder = self.encoder
-        if not isinstance(encoder, ConformerEncoder):
+        encoder = self._conformer
+        if encoder is None:
             return None
         draws = encoder.training and not encoder.context_pinned and len(self.context_sampler.contexts) > 1
         if draws:
@@ -240,9 +251,7 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
                 signal, masks = self.mask_processor.write(signal, mask)
             elif apply_mask:
                 window = {"effective_left_context": left} if getattr(self.mask_processor, "causal", False) else {}
-                signal, masks = self.mask_processor(
-                    input_feats=signal, input_lengths=features.noisy_lengths, **window
-                )
+                signal, masks = self.mask_processor(input_feats=signal, input_lengths=features.noisy_lengths, **window)
             encoded, encoded_len = self.encoder(audio_signal=signal, length=features.noisy_lengths)
         return self.decoder(encoder_output=encoded), encoded_len, masks
 
@@ -289,7 +298,9 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
         return logs
 
     @torch.no_grad()
-    def _codebook_logs(self, log_probs: Tensor, encoded_len: Tensor, masks: Tensor, tokens: Tensor) -> dict[str, float]:
+    def _codebook_logs(
+        self, log_probs: Tensor, encoded_len: Tensor, masks: Tensor, tokens: Tensor
+    ) -> dict[str, float]:
         """How much of the codebook is in use; looked at (and reduced over ranks) every `log_every_n_steps` batches."""
         if self.codebook_health is None:
             return {}
@@ -305,7 +316,7 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
     @contextmanager
     def _counted_batch(self) -> Iterator[None]:
         """Within the block, every training forward uses the one context that was drawn for this micro-batch."""
-        if isinstance(self.encoder, ConformerEncoder):
+        if self._conformer is not None:
             self._batch_context = self.context_sampler.next()
         try:
             yield
@@ -321,7 +332,7 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the count of training batches, so that a resumed run draws what an unbroken one would."""
         super().on_save_checkpoint(checkpoint)
-        if isinstance(self.encoder, ConformerEncoder):
+        if self._conformer is not None:
             checkpoint["context_sampler"] = self.context_sampler.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -346,14 +357,14 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
         """The contexts that validation and test report, all trained ones unless set."""
         if self._validation_contexts is not None:
             return self._validation_contexts
-        return self.encoder.trained_contexts()
+        return self._conformer.trained_contexts()
 
     @validation_contexts.setter
     def validation_contexts(self, contexts: Sequence[Any] | None) -> None:
         if contexts is not None:
             contexts = AttentionContext.parse_all(contexts, name="validation_contexts")
             for context in contexts:
-                self.encoder.check_context(context, name="validation_contexts")
+                self._conformer.check_context(context, name="validation_contexts")
         self._validation_contexts = contexts
 
     def inference_pass(
@@ -365,11 +376,11 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
             `{mode}_loss`, the mean over the contexts, and `{mode}_totals`, a `ContextTotals` to add up.
         """
         features = self._features(**self._signals(batch))
-        contexts = self.validation_contexts if isinstance(self.encoder, ConformerEncoder) else (None,)
+        contexts = self._evaluated_contexts()
         mask = self._evaluation_mask(features, batch_idx, dataloader_idx) if apply_mask else None
         totals, tokens = [], None
         for context in contexts:
-            with self.encoder.evaluating_context(context) if context is not None else nullcontext():
+            with self._conformer.evaluating_context(context) if context is not None else nullcontext():
                 log_probs, encoded_len, masks = self._encode(features, apply_mask, context, mask)
             tokens = self._tokens(features, encoded_len) if tokens is None else tokens
             totals.append(
@@ -379,6 +390,9 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
             )
         totals = ContextTotals.gather(contexts, totals)
         return {f"{mode}_loss": totals.mean_loss, f"{mode}_totals": totals}
+
+    def _evaluated_contexts(self) -> tuple[AttentionContext | None, ...]:
+        return self.validation_contexts if self._conformer is not None else (None,)
 
     def _evaluation_mask(self, features: SpeechFeatures, batch_idx: int, dataloader_idx: int) -> Tensor:
         """The mask [B, T] of an evaluation batch: the same in every epoch, run and context, on every device.
@@ -391,13 +405,32 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
             with torch.no_grad():
                 frames, lengths = self.pre_encoder.pre_encode(x=features.noisy.transpose(1, 2), lengths=lengths)
             max_time = frames.shape[1]
-        lefts = [context.left for context in self.encoder.trained_contexts() if context.left > 0]
+        lefts = [context.left for context in self._conformer.trained_contexts() if context.left > 0]
         identity = f"{self.context_sampler.seed}:{dataloader_idx}:{self.global_rank}:{batch_idx}"
         seed = int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=7).digest(), "big")
-        mask = _TMP_sliding(
-            self.mask_processor, lengths.cpu(), max_time, min(lefts, default=-1), torch.Generator().manual_seed(seed)
-        )
+        mask = self.mask_processor.draw_causal(
+            lengths.cpu(),
+            max_time,
+            effective_left_context=min(lefts, default=-1),
+            causal_window="sliding",
+            generator=torch.Generator().manual_seed(seed),
+        ).mask
         return mask.to(features.noisy.device)
+
+    def val_dataloader(self) -> Any:
+        """The dataloaders of validation: their noise is that of every epoch, and not taken from training's."""
+        return make_repeatable(super().val_dataloader(), self.cfg.get("context_seed", 0))
+
+    def test_dataloader(self) -> Any:
+        """As `val_dataloader`, for `test_ds`."""
+        return make_repeatable(super().test_dataloader(), self.cfg.get("context_seed", 0))
+
+    def setup_test_data(self, test_data_config: DictConfig) -> None:
+        """Makes the dataloader of `test_ds`, as NeMo makes that of `validation_ds`."""
+        with open_dict(test_data_config):
+            test_data_config.setdefault("shuffle", False)
+        self._update_dataset_config(dataset_name="test", config=test_data_config)
+        self._test_dl = self._setup_dataloader_from_config(config=test_data_config)
 
     def validation_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> dict[str, Any]:
         """Evaluates a batch under every validation context."""
@@ -413,25 +446,48 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
 
     def multi_validation_epoch_end(self, outputs: list[dict[str, Any]], dataloader_idx: int = 0) -> dict[str, Any]:
         """`val_loss`, and `val_loss_80_0`, `val_acc_80_0`, ... over all batches and ranks, weighted by targets."""
-        return self._epoch_end(outputs, "val")
+        return self._epoch_end(outputs, "val", dataloader_idx)
 
     def multi_test_epoch_end(self, outputs: list[dict[str, Any]], dataloader_idx: int = 0) -> dict[str, Any]:
         """As `multi_validation_epoch_end`, under the names `test_...`."""
-        return self._epoch_end(outputs, "test")
+        return self._epoch_end(outputs, "test", dataloader_idx)
+
+    def on_validation_epoch_end(self, sync_metrics: bool = False) -> dict[str, Any] | None:
+        """Logs what `multi_validation_epoch_end` gives, under NeMo's prefixes where there are several dataloaders."""
+        self._take_part(self.validation_step_outputs, "val")
+        return super().on_validation_epoch_end(sync_metrics)
+
+    def on_test_epoch_end(self) -> dict[str, Any] | None:
+        """As `on_validation_epoch_end`, for what `multi_test_epoch_end` gives."""
+        self._take_part(self.test_step_outputs, "test")
+        return super().on_test_epoch_end()
+
+    def _take_part(self, outputs: list, mode: str) -> None:
+        """Gives a rank that had no batches something to add up: the others wait for it."""
+        for one in outputs if outputs and isinstance(outputs[0], list) else [outputs]:
+            if not one:
+                one.append({f"{mode}_totals": ContextTotals.none(self._evaluated_contexts(), self.device)})
+
+    def on_train_start(self) -> None:
+        """Forgets the figures of the sanity check."""
+        super().on_train_start()
+        self._validation_totals = {}
 
     def on_train_end(self) -> None:
-        """Prints the last validation's figures, by context."""
+        """Prints the last validation's figures, by dataloader and context."""
         super().on_train_end()
-        if self._validation_totals is not None:
-            logging.info(f"Validation by attention context:\n{self._validation_totals.table()}")
+        for dataloader_idx, totals in self._validation_totals.items():
+            several = len(self._validation_totals) > 1
+            name = f" ({self.get_validation_dataloader_prefix(dataloader_idx).rstrip('_')})" if several else ""
+            logging.info(f"Validation by attention context{name}:\n{totals.table()}")
 
-    def _epoch_end(self, outputs: list[dict[str, Any]], mode: str) -> dict[str, Any]:
-        if not outputs:
-            logging.warning(f"Epoch {self.current_epoch} received no batches to evaluate.")
-            return {}
+    def _epoch_end(self, outputs: list[dict[str, Any]], mode: str, dataloader_idx: int) -> dict[str, Any]:
         totals = ContextTotals.sum([output[f"{mode}_totals"] for output in outputs]).reduced_over_ranks()
+        if not totals.has_targets:
+            logging.warning(f"Epoch {self.current_epoch} had nothing to evaluate, so {mode}_loss is not logged.")
+            return {}
         if mode == "val":
-            self._validation_totals = totals
+            self._validation_totals[dataloader_idx] = totals
         logs = totals.metrics(mode)
         return {f"{mode}_loss": logs[f"{mode}_loss"], "log": logs}
 
@@ -601,10 +657,3 @@ def _either(**names: Tensor | None) -> Tensor | None:
 def _append(outputs: list, metrics: dict[str, Any], dataloader_idx: int) -> None:
     """Adds to NeMo's list of outputs, which holds a list for each dataloader where there are several."""
     (outputs[dataloader_idx] if outputs and isinstance(outputs[0], list) else outputs).append(metrics)
-
-
-def _TMP_sliding(p, lengths, max_time, left, generator):
-    from nemo.collections.asr.modules.ssl_modules import block_masks as b
-    mask = b.sample_causal_blocks(b.whole_utterance(lengths.long()), max_time, mask_prob=p.mask_prob, block_size=p.block_size,
-        allow_overlap=p.allow_overlap, max_mask_ratio=p.max_mask_ratio, generator=generator)
-    return b.unmask(mask, b.frames_to_open(mask, lengths.long(), left, p.subsampling_factor), p.subsampling_factor)

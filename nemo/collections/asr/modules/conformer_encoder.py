@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositionMultiHeadAttentionLongformer
+
+from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.parts.utils.attention_context import AttentionContext, normalized_probabilities
 from nemo.collections.asr.parts.utils.warn_once import warn_once
 
@@ -21,7 +22,7 @@ _nemo_load_from_state_dict = ConformerEncoder._load_from_state_dict
 
 @dataclass(frozen=True)
 class EncoderContextState:
-    """All that an encoder remembers about its context; what `context_state` gives and `restore_context_state` takes."""
+    """All that an encoder remembers about its context: `context_state` gives it, `restore_context_state` takes it."""
 
     att_context_size: Any
     """The context of evaluation, in the form in which it was set."""

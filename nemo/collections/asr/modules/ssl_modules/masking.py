@@ -197,14 +197,20 @@ class RandomBlockMasking(NemoRandomBlockMasking):
         *,
         current_frame: int | Tensor | None = None,
         effective_left_context: int | None = None,
+        causal_window: str | None = None,
         generator: torch.Generator | None = None,
     ) -> CausalDraw:
-        """As `sample`, and causal whatever `self.causal` says, with the window and the opened encoder frames."""
+        """As `sample`, and causal whatever `self.causal` says, with the window and the opened encoder frames.
+
+        Args:
+            causal_window: takes the place of `self.causal_window` in this call.
+        """
+        causal_window = self.causal_window if causal_window is None else causal_window
         left = self._left(effective_left_context)
         factor = block_masks.check_subsampling_factor(self.subsampling_factor)
         lengths = _checked_lengths(input_lengths, max_time)
         current_frame = _checked_current_frame(current_frame, lengths)
-        window = self._window(lengths, left, factor, current_frame, generator)
+        window = self._window(causal_window, lengths, left, factor, current_frame, generator)
         mask = block_masks.sample_causal_blocks(
             window,
             max_time,
@@ -214,7 +220,7 @@ class RandomBlockMasking(NemoRandomBlockMasking):
             max_mask_ratio=self.max_mask_ratio,
             generator=generator,
         )
-        if self.causal_window != "sliding":
+        if causal_window != "sliding":
             return CausalDraw(mask, window, None)
         opened = block_masks.frames_to_open(mask, lengths, left, factor)
         return CausalDraw(block_masks.unmask(mask, opened, factor), window, opened)
@@ -233,17 +239,18 @@ class RandomBlockMasking(NemoRandomBlockMasking):
 
     def _window(
         self,
+        causal_window: str,
         lengths: Tensor,
         left: int,
         factor: int,
         current_frame: int | Tensor | None,
         generator: torch.Generator | None,
     ) -> Window:
-        _check_causal_window(self.causal_window)
+        _check_causal_window(causal_window)
         width = block_masks.window_width(left, factor)
-        if self.causal_window == "sliding" and left > 0:
+        if causal_window == "sliding" and left > 0:
             width = block_masks.UNLIMITED
-        if self.causal_window == "random" and self.training and current_frame is None:
+        if causal_window == "random" and self.training and current_frame is None:
             return block_masks.random_window(lengths, width, generator)
         return block_masks.tail_window(lengths, width, current_frame)
 

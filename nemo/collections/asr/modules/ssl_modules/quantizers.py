@@ -5,6 +5,7 @@ vectors, so the nearest code is the one with the largest dot product, and a matr
 num_classes]` at a time.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -168,29 +169,34 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
     def _project(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
         """`[B, T, D]` to projected vectors `[B, T', num_books, code_dim]`, float64, of any length."""
         batch, num_frames, channels = frames.shape
-        tokens = -(-num_frames // self.combine_time_steps)
-        valid = _valid_frames(frames, lengths) if self.normalize == "per_feature" else None
+        group = self.combine_time_steps
+        tokens = -(-num_frames // group)
         vectors = frames.new_empty(batch, tokens, self.proj.weight.shape[0], dtype=torch.float64)
 
-        # Pieces are whole utterances, for the sake of their statistics, unless one alone is too long.
-        at_once = _piece(batch * tokens, self.combine_time_steps * channels * 8, frames.device)
-        utterances, step = max(1, at_once // max(1, tokens)), max(1, min(tokens, at_once))
-        for first in range(0, batch, utterances):
-            some = slice(first, first + utterances)
-            self._project_into(vectors[some], frames[some], None if valid is None else valid[some], step)
+        # A quarter is stacked at once, in float64; half is normalised at once, in float32, by whole utterances.
+        at_once = _piece(batch * tokens, group * channels * 8, frames.device)
+        utterances = max(1, 2 * at_once // max(1, tokens))
+        step = max(1, at_once // utterances)
+        for out, (some, weight) in zip(
+            vectors.split(utterances), self._normalised(frames, lengths, utterances), strict=True
+        ):
+            for start in range(0, tokens, step):
+                stacked = self._stack(some[:, start * group : (start + step) * group])
+                out[:, start : start + step] = torch.matmul(stacked, weight.mT)
         return vectors.view(batch, tokens, self.num_books, self.code_dim)
 
-    def _project_into(self, vectors: Tensor, frames: Tensor, valid: Tensor | None, step: int) -> None:
-        """Writes the projection of `frames` `[B, T, D]` to `vectors` `[B, T', ...]`, `step` tokens at a time."""
-        group = self.combine_time_steps
+    def _normalised(self, frames: Tensor, lengths: Tensor | None, utterances: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """`frames` `[B, T, D]`, some utterances at a time, with the weights, float64, of their projection."""
         weight = self.proj.weight.double()
-        if valid is not None:
-            frames, std = _centred(frames, valid)
+        if self.normalize != "per_feature":
+            yield from ((some, weight) for some in frames.split(utterances))
+            return
+        weight = weight.unflatten(1, (self.combine_time_steps, self.feat_in))
+        valid, per_frame, per_degree = _valid_frames(frames, lengths)
+        for some, *rest in zip(*(x.split(utterances) for x in (frames, valid, per_frame, per_degree)), strict=True):
+            centred, std = _centred(some, *rest)
             # The weights are divided, each utterance's own, because there are fewer of them than features.
-            weight = (weight.unflatten(1, (group, -1)) / std.double().unsqueeze(1)).flatten(2)
-        for start in range(0, vectors.shape[1], step):
-            piece = frames[:, start * group : (start + step) * group]
-            vectors[:, start : start + step] = torch.matmul(self._stack(piece), weight.mT)
+            yield centred, (weight / (std + _STD_FLOOR).unsqueeze(1)).flatten(2)
 
     def _stack(self, frames: Tensor) -> Tensor:
         """`[B, T, D]` to stacked vectors `[B, T', combine_time_steps * D]`, float64."""
@@ -236,25 +242,26 @@ def _piece(total: int, bytes_each: int, device: torch.device) -> int:
     return max(1, min(budget // max(1, bytes_each), -(-total // 4)))
 
 
-def _valid_frames(frames: Tensor, lengths: Tensor | None) -> Tensor:
-    """1 for the frames of `[B, T, D]` before the lengths, else 0: `[B, T, 1]`, float32 (a CPU is slow with bools)."""
-    if lengths is None:
-        return frames.new_ones(frames.shape[0], frames.shape[1], 1, dtype=torch.float32)
-    positions = torch.arange(frames.shape[1], device=frames.device)
-    return (positions < lengths.unsqueeze(1)).float().unsqueeze(-1)
-
-
-def _centred(frames: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """What `per_feature` needs, in float32, by utterance and channel over the valid frames.
+def _valid_frames(frames: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """What statistics over the first `lengths` frames of `[B, T, D]` need, all float32.
 
     Returns:
-        `frames` `[B, T, D]` without their mean, 0 where they are not valid, and the standard deviation `[B, 1, D]`.
+        1 for a valid frame, else 0, `[B, T, 1]` (no bools, with which a CPU is slow); `1 / n`, `[B, 1, 1]`, for n valid
+        frames; and `1 / sqrt(n - 1)`, likewise. Where these would be infinite, they are 1.
     """
+    batch, num_frames, _ = frames.shape
+    if lengths is None:
+        lengths = torch.full((batch,), num_frames, device=frames.device)
+    valid = (torch.arange(num_frames, device=frames.device) < lengths.unsqueeze(1)).float().unsqueeze(-1)
     count = valid.sum(dim=1, keepdim=True)
+    return valid, count.clamp(min=1).reciprocal(), (count - 1).clamp(min=1).rsqrt()
+
+
+def _centred(frames: Tensor, valid: Tensor, per_frame: Tensor, per_degree: Tensor) -> tuple[Tensor, Tensor]:
+    """`frames` `[B, T, D]` less their mean over valid frames, 0 elsewhere, and their standard deviation `[B, 1, D]`."""
     out = frames.float() * valid
-    out.addcmul_(out.sum(dim=1, keepdim=True) / count.clamp(min=1), valid, value=-1)
-    std = torch.linalg.vector_norm(out, dim=1, keepdim=True) / (count - 1).clamp(min=1).sqrt()
-    return out, std + _STD_FLOOR
+    out.addcmul_(out.sum(dim=1, keepdim=True) * per_frame, valid, value=-1)
+    return out, torch.linalg.vector_norm(out, dim=1, keepdim=True) * per_degree
 
 
 def _refuse_non_finite(frames: Tensor) -> None:

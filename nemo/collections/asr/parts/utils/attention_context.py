@@ -232,7 +232,9 @@ def normalized_probabilities(probabilities: Sequence[float] | None, number: int,
         return (1.0 / number,) * number
     values = [float(value) for value in probabilities]
     if len(values) != number:
-        raise ValueError(f"{name} has {len(values)} entries, {values}, but there are {number} contexts: give one for each")
+        raise ValueError(
+            f"{name} has {len(values)} entries, {values}, but there are {number} contexts: give one for each"
+        )
     if any(not (math.isfinite(value) and value >= 0) for value in values):
         raise ValueError(f"{name} is {values}, but every entry must be a number >= 0")
     total = math.fsum(values)

@@ -118,12 +118,13 @@ def main() -> None:
             if name != "NeMo" or repeat % 10 == 0:
                 times[name].append(seconds_of(call, device))
     medians = {name: statistics.median(values) for name, values in times.items()}
+    peaks = {name: peak_bytes(call, device) for name, call in calls.items()}
 
     print(f"batch {arguments.batch}, {arguments.seconds:g} s ({tokens} tokens), {arguments.classes} classes")
     print(f"{device}, torch {torch.__version__}, {arguments.threads} CPU threads")
     bound = 1.5 * arguments.batch * tokens * arguments.classes * 4
     print(f"\n{'tokenizer':<22}{'ms':>9}{'NeMo / it':>11}{'normalise':>11}{'peak MB':>10}{'of bound':>10}   ids")
-    for name, call in calls.items():
+    for name in calls:
         row = f"{name if name == 'NeMo' else f'ours, {name}':<22}{1e3 * medians[name]:>9.2f}"
         row += f"{medians['NeMo'] / medians[name]:>11.1f}" if "NeMo" in medians else f"{'-':>11}"
         if name in ("layer_norm", "per_feature"):
@@ -131,8 +132,7 @@ def main() -> None:
             row += f"{extra / medians['none']:>11.1%}"
         else:
             row += f"{'-':>11}"
-        peak = peak_bytes(call, device)
-        row += f"{peak / 1e6:>10.1f}{peak / bound:>10.2f}"
+        row += f"{peaks[name] / 1e6:>10.1f}{peaks[name] / bound:>10.2f}"
         if name == "none" and "NeMo" in results:
             different = (results[name] != results["NeMo"]).sum().item()
             gap = worst_gap(results[name], results["NeMo"], nemo, features)

@@ -340,6 +340,14 @@ def test_a_quantizer_in_bfloat16_gives_the_ids_of_its_rounded_weights():
     assert codes.dtype == torch.bfloat16
 
 
+def test_the_length_of_a_code_does_not_matter():
+    ours, _ = build()
+    features = torch.randn(2, 80, 20 * GROUP)
+    expected = ids_of(ours, features)
+    ours.codebooks.data[:, ::2] *= 3
+    assert torch.equal(ids_of(ours, features), expected)
+
+
 def test_a_frozen_quantizer_makes_no_graph():
     ours, _ = build(normalize="per_feature")
     codes, ids = ours(input_signal=torch.randn(2, 80, 2 * GROUP, requires_grad=True))
@@ -373,7 +381,8 @@ def test_ids_do_not_depend_on_how_the_work_is_cut(normalize, monkeypatch):
     lengths = torch.tensor([9 * GROUP + 5, 50, 3])
     expected = ids_of(ours, features, lengths)
     for bytes_at_once in (1, 3 * 512 * 8, 4 * 80 * GROUP * 8, 1 << 40):
-        monkeypatch.setattr(quantizers, "_PIECE_BYTES", {"cpu": bytes_at_once})
+        monkeypatch.setattr(quantizers, "_FEATURE_BYTES", {"cpu": bytes_at_once})
+        monkeypatch.setattr(quantizers, "_SCORE_BYTES", {"cpu": bytes_at_once})
         assert torch.equal(ids_of(ours, features, lengths), expected)
 
 
@@ -445,13 +454,15 @@ def test_features_that_are_not_floating_point_are_refused():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
-def test_features_that_are_not_finite_are_refused_by_utterance(value, dtype):
-    ours, _ = build()
-    features = torch.full((4, 80, 16), 60000.0, dtype=dtype)  # a half would overflow in its own sum
-    ours(input_signal=features)
-    features[1, 3, 5] = features[3, 0, 0] = value
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+def test_features_that_are_not_finite_are_refused_by_utterance(value, dtype, normalize):
+    ours, _ = build(normalize=normalize)
+    features = torch.full((4, 80, 19), 60000.0, dtype=dtype)  # a half would overflow in its own sum
+    lengths = torch.tensor([19, 19, 19, 3])
+    ours(input_signal=features, input_lengths=lengths)
+    features[1, 3, 17] = features[3, 0, 0] = value
     with pytest.raises(ValueError, match=r"NaN or infinite features in utterance\(s\) \[1, 3\] of the batch"):
-        ours(input_signal=features)
+        ours(input_signal=features, input_lengths=lengths)
 
 
 def test_lengths_that_do_not_fit_are_refused():

@@ -107,7 +107,10 @@ def random_window(lengths: Tensor, width: int, generator: torch.Generator | None
         width: in frames; -1 for no limit.
     """
     tail = tail_window(lengths, width)
-    return tail if tail.start is None else Window(_random_below(tail.start + 1, generator), tail.width)
+    if tail.start is None:
+        return tail
+    uniform = _uniform(tail.start.shape, lengths.device, generator)
+    return Window(_below(tail.start + 1, uniform), tail.width)
 
 
 # ------------------------------------------------------------------------------------------------------------- blocks
@@ -135,8 +138,8 @@ def sample_blocks(
     Returns:
         the mask, bool `[B, T]`.
     """
-    sample = _overlapping_blocks if allow_overlap else _separate_blocks
-    return _covered(sample(window, max_time, mask_prob, block_size, generator))
+    changes, _ = _blocks(window, max_time, mask_prob, block_size, allow_overlap, generator)
+    return _covered(changes)
 
 
 def sample_causal_blocks(
@@ -158,10 +161,10 @@ def sample_causal_blocks(
         the mask, bool `[B, T]`.
     """
     wide = window.width > block_size
-    sample = _overlapping_blocks if allow_overlap else _separate_blocks
-    changes = sample(Window(window.start, window.width * wide), max_time, mask_prob, block_size, generator)
+    wide_window = Window(window.start, window.width * wide)
+    changes, uniform = _blocks(wide_window, max_time, mask_prob, block_size, allow_overlap, generator)
     if mask_prob > 0:
-        _add_single_blocks(changes, window, (window.width > 1) ^ wide, max_mask_ratio, generator)
+        _add_single_blocks(changes, window, (window.width > 1) ^ wide, max_mask_ratio, uniform)
     return _covered(changes)
 
 
@@ -173,60 +176,77 @@ def _covered(changes: Tensor) -> Tensor:
     return changes[:, :-1].cumsum(1, dtype=torch.int32) > 0
 
 
-def _overlapping_blocks(
-    window: Window, max_time: int, mask_prob: float, block_size: int, generator: torch.Generator | None
-) -> Tensor:
-    columns = max_time + 1
-    frame = torch.arange(columns, device=window.width.device)
-    begins = _uniform((window.width.shape[0], columns), frame.device, generator) < mask_prob
+def _blocks(
+    window: Window,
+    max_time: int,
+    mask_prob: float,
+    block_size: int,
+    allow_overlap: bool,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """The changes, and for each utterance a random number that they do not depend on, `[B, 1]`."""
+    draws = max_time + 1 if allow_overlap else _most_places(max_time, mask_prob, block_size) + 1
+    uniform = _uniform((window.width.shape[0], draws + 1), window.width.device, generator)
+    sample = _overlapping_blocks if allow_overlap else _separate_blocks
+    return sample(window, max_time, mask_prob, block_size, uniform[:, 1:]), uniform[:, :1]
+
+
+def _overlapping_blocks(window: Window, max_time: int, mask_prob: float, block_size: int, uniform: Tensor) -> Tensor:
+    """`uniform` `[B, T + 1]` decides for each frame whether a block begins there."""
+    frame = torch.arange(max_time + 1, device=uniform.device)
+    begins = uniform < mask_prob
     begins &= frame <= window.end() - block_size
     if window.start is not None:
         begins &= frame >= window.start
     begins = begins.view(torch.int8)
     changes = begins.clone()
-    changes[:, block_size:].sub_(begins[:, : max(0, columns - block_size)])
+    changes[:, block_size:].sub_(begins[:, : max(0, max_time + 1 - block_size)])
     return changes
 
 
-def _separate_blocks(
-    window: Window, max_time: int, mask_prob: float, block_size: int, generator: torch.Generator | None
-) -> Tensor:
-    batch, device = window.width.shape[0], window.width.device
-    most = math.ceil(max_time * mask_prob / block_size)
+def _most_places(max_time: int, mask_prob: float, block_size: int) -> int:
+    """A bound on the places that separate blocks can choose from, in a window of any width.
+
+    Blocks of full size have at most `T // block_size - 1` places. Shrunken ones have at most twice their number `b`:
+    `width // (width // (b + 1)) <= 2 * b + 1`, as the remainder of the inner division is at most `b`; and where that
+    division gives 0, blocks are one frame long and have `width - 1 < b` places.
+    """
+    most_blocks = math.ceil(max_time * mask_prob / block_size) + 1
+    return min(max_time, max(max_time // block_size - 1, 2 * most_blocks))
+
+
+def _separate_blocks(window: Window, max_time: int, mask_prob: float, block_size: int, uniform: Tensor) -> Tensor:
+    """`uniform` `[B, places + 1]` shifts the grid and orders the places on it."""
     blocks = torch.ceil(window.width * mask_prob / block_size).long()
     size = (window.width // (blocks + 1)).clamp(1, block_size)
     places = window.width // size - 1
     # float32 may have rounded `blocks` up beyond what the longest possible window needs.
-    blocks = torch.minimum(blocks, places).clamp_max(most)
+    blocks = torch.minimum(blocks, places).clamp_max(math.ceil(max_time * mask_prob / block_size))
 
-    # Blocks of full size have at most T // block_size - 1 places. Shrunken ones have at most 2 * blocks:
-    # width // (width // (b + 1)) <= 2 * b + 1, as the remainder of the inner division is at most b.
-    columns = min(max_time, max(max_time // block_size - 1, 2 * (most + 1)))
-    column = torch.arange(columns + 1, device=device)
-    uniform = _uniform((batch, columns + 1), device, generator)
+    column = torch.arange(uniform.shape[1], device=uniform.device)
     # Sorting what is not a place to the end leaves a random permutation of the places in front, and the places that
     # its values below `blocks` stand at are a random choice of that many.
     order = uniform[:, 1:].masked_fill(column[:-1] >= places, 2.0).argsort(dim=1)
     chosen = (order < blocks).view(torch.int8)
 
-    offset = (uniform[:, :1] * size).long()
+    offset = _below(size, uniform[:, :1])
     if window.start is not None:
         offset += window.start
     edges = (offset + size * column).clamp_max(max_time)
-    changes = torch.zeros(batch, max_time + 1, dtype=torch.int8, device=device)
+    changes = torch.zeros(uniform.shape[0], max_time + 1, dtype=torch.int8, device=uniform.device)
     changes.scatter_(1, edges[:, :-1], chosen)
     return changes.scatter_add_(1, edges[:, 1:], -chosen)
 
 
 def _add_single_blocks(
-    changes: Tensor, window: Window, needed: Tensor, max_mask_ratio: float, generator: torch.Generator | None
+    changes: Tensor, window: Window, needed: Tensor, max_mask_ratio: float, uniform: Tensor
 ) -> None:
-    """Add one block to `changes` in each window that `needed`, bool `[B, 1]`, is True for."""
+    """Add one block to `changes` in each window that `needed`, bool `[B, 1]`, is True for; `uniform` places it."""
     # In float64, as Python computes it: float32 puts some products, such as 0.58 * 50, past a whole number. A share
     # just short of 1 leaves one frame visible.
     size = (window.width.double() * min(max_mask_ratio, 1 - 1e-9)).long()
     size = torch.maximum(size, needed)
-    start = _random_below(window.width - size + 1, generator)
+    start = _below(window.width - size + 1, uniform)
     if window.start is not None:
         start += window.start
     needed = needed.view(torch.int8)
@@ -241,12 +261,12 @@ def _uniform(shape: tuple, device: torch.device, generator: torch.Generator | No
     return torch.rand(shape, dtype=torch.float32, device=generator.device, generator=generator).to(device)
 
 
-def _random_below(count: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Whole numbers in `[0, count)`, int64, of the shape of `count`.
+def _below(count: Tensor, uniform: Tensor) -> Tensor:
+    """The whole numbers in `[0, count)`, int64, that `uniform`, float32 in [0, 1), stands for.
 
-    A float32 in [0, 1) is at most `1 - 2**-24`, so its product with a count below `2**24` never rounds up to it.
+    Such a float32 is at most `1 - 2**-24`, so its product with a count below `2**24` never rounds up to the count.
     """
-    return (_uniform(count.shape, count.device, generator) * count).long()
+    return (uniform * count).long()
 
 
 # ------------------------------------------------------------------------------------------------------------ opening

@@ -5,7 +5,6 @@ vectors, so the nearest code is the one with the largest dot product, and a matr
 num_classes]` at a time.
 """
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -19,9 +18,11 @@ from nemo.collections.asr.modules.ssl_modules.quantizers import (
     RandomProjectionVectorQuantizer as NemoRandomProjectionVectorQuantizer,
 )
 
-# Bytes of one piece of work: few enough to stay in caches, enough for the cores or the device to be busy.
-_PIECE_BYTES = {"cpu": 16 << 20}
-_PIECE_BYTES_ELSEWHERE = 32 << 20
+# Bytes of one piece of work: on a CPU what a core's caches hold (features are passed over several times, scores twice),
+# elsewhere enough to keep the device busy.
+_FEATURE_BYTES = {"cpu": 2 << 20}
+_SCORE_BYTES = {"cpu": 16 << 20}
+_BYTES_ELSEWHERE = 32 << 20
 
 # Added to a standard deviation, as NeMo's preprocessor adds it for `normalize: per_feature`.
 _STD_FLOOR = 1e-5
@@ -136,6 +137,8 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
         self._check(frames, input_lengths)
         with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
             vectors = self._project(frames, input_lengths)
+            if frames.device.type == "cpu" or self.check_inputs:
+                _refuse_non_finite(vectors)
             xid = self._nearest(vectors.flatten(0, 1)).view(vectors.shape[:3])
         xq = self._codes(xid)
 
@@ -163,8 +166,6 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
                     f"input_lengths must lie in 0 .. {num_frames}, the frames of input_signal, "
                     f"but are {lengths.tolist()}"
                 )
-        if frames.device.type == "cpu" or self.check_inputs:
-            _refuse_non_finite(frames)
 
     def _project(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
         """`[B, T, D]` to projected vectors `[B, T', num_books, code_dim]`, float64, of any length."""
@@ -174,29 +175,26 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
         vectors = frames.new_empty(batch, tokens, self.proj.weight.shape[0], dtype=torch.float64)
 
         # A quarter is stacked at once, in float64; half is normalised at once, in float32, by whole utterances.
-        at_once = _piece(batch * tokens, group * channels * 8, frames.device)
+        at_once = _piece(
+            batch * tokens, group * channels * 8, _FEATURE_BYTES.get(frames.device.type, _BYTES_ELSEWHERE)
+        )
         utterances = max(1, 2 * at_once // max(1, tokens))
-        step = max(1, at_once // utterances)
-        for out, (some, weight) in zip(
-            vectors.split(utterances), self._normalised(frames, lengths, utterances), strict=True
-        ):
-            for start in range(0, tokens, step):
-                stacked = self._stack(some[:, start * group : (start + step) * group])
-                out[:, start : start + step] = torch.matmul(stacked, weight.mT)
+        valid = _valid_frames(frames, lengths) if self.normalize == "per_feature" else ()
+        for some in zip(*(x.split(utterances) for x in (vectors, frames, *valid)), strict=True):
+            self._project_into(*some, step=max(1, at_once // utterances))
         return vectors.view(batch, tokens, self.num_books, self.code_dim)
 
-    def _normalised(self, frames: Tensor, lengths: Tensor | None, utterances: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`frames` `[B, T, D]`, some utterances at a time, with the weights, float64, of their projection."""
+    def _project_into(self, vectors: Tensor, frames: Tensor, *valid: Tensor, step: int) -> None:
+        """Writes projections to `vectors` `[B, T', ...]`, `step` tokens at a time; `valid` as from `_valid_frames`."""
+        group = self.combine_time_steps
         weight = self.proj.weight.double()
-        if self.normalize != "per_feature":
-            yield from ((some, weight) for some in frames.split(utterances))
-            return
-        weight = weight.unflatten(1, (self.combine_time_steps, self.feat_in))
-        valid, per_frame, per_degree = _valid_frames(frames, lengths)
-        for some, *rest in zip(*(x.split(utterances) for x in (frames, valid, per_frame, per_degree)), strict=True):
-            centred, std = _centred(some, *rest)
+        if valid:
+            frames, std = _centred(frames, *valid)
             # The weights are divided, each utterance's own, because there are fewer of them than features.
-            yield centred, (weight / (std + _STD_FLOOR).unsqueeze(1)).flatten(2)
+            weight = (weight.unflatten(1, (group, -1)) / (std + _STD_FLOOR).unsqueeze(1)).flatten(2)
+        for start in range(0, vectors.shape[1], step):
+            piece = frames[:, start * group : (start + step) * group]
+            vectors[:, start : start + step] = torch.matmul(self._stack(piece), weight.mT)
 
     def _stack(self, frames: Tensor) -> Tensor:
         """`[B, T, D]` to stacked vectors `[B, T', combine_time_steps * D]`, float64."""
@@ -221,7 +219,7 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
         codes = F.normalize(self.codebooks.double(), dim=-1).transpose(1, 2)
         total = vectors.shape[0]
         ids = torch.empty(total, self.num_books, dtype=torch.long, device=vectors.device)
-        step = _piece(total, self.num_classes * 8, vectors.device)
+        step = _piece(total, self.num_classes * 8, _SCORE_BYTES.get(vectors.device.type, _BYTES_ELSEWHERE))
         buffer = vectors.new_empty(step, self.num_classes)
         for start in range(0, total, step):
             scores = buffer[: min(step, total - start)]
@@ -236,18 +234,17 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
         return F.embedding(ids + offsets, self.codebooks.view(-1, self.code_dim)).transpose(2, 3)
 
 
-def _piece(total: int, bytes_each: int, device: torch.device) -> int:
-    """Items to work on at once: within the device's bytes, and at most a quarter, so that small batches stay lean."""
-    budget = _PIECE_BYTES.get(device.type, _PIECE_BYTES_ELSEWHERE)
-    return max(1, min(budget // max(1, bytes_each), -(-total // 4)))
+def _piece(total: int, bytes_each: int, budget: int) -> int:
+    """Items to work on at once: within the budget, and at most a quarter, so that small batches stay lean."""
+    return max(1, min(budget // bytes_each, -(-total // 4)))
 
 
 def _valid_frames(frames: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """What statistics over the first `lengths` frames of `[B, T, D]` need, all float32.
 
     Returns:
-        1 for a valid frame, else 0, `[B, T, 1]` (no bools, with which a CPU is slow); `1 / n`, `[B, 1, 1]`, for n valid
-        frames; and `1 / sqrt(n - 1)`, likewise. Where these would be infinite, they are 1.
+        `[B, T, 1]`, 1 for a valid frame, else 0 (a CPU is slow with bools); `1 / n` for n valid frames, `[B, 1, 1]`;
+        and `1 / sqrt(n - 1)`, likewise. Where these would be infinite, they are 1.
     """
     batch, num_frames, _ = frames.shape
     if lengths is None:
@@ -258,16 +255,15 @@ def _valid_frames(frames: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tenso
 
 
 def _centred(frames: Tensor, valid: Tensor, per_frame: Tensor, per_degree: Tensor) -> tuple[Tensor, Tensor]:
-    """`frames` `[B, T, D]` less their mean over valid frames, 0 elsewhere, and their standard deviation `[B, 1, D]`."""
+    """`frames` `[B, T, D]` less their mean over valid frames, 0 elsewhere, and the standard deviation `[B, 1, D]`."""
     out = frames.float() * valid
     out.addcmul_(out.sum(dim=1, keepdim=True) * per_frame, valid, value=-1)
     return out, torch.linalg.vector_norm(out, dim=1, keepdim=True) * per_degree
 
 
-def _refuse_non_finite(frames: Tensor) -> None:
-    # A sum is finite only if all its terms are, and is read once; halves would overflow in their own type.
-    sums = frames.sum(dim=(1, 2), dtype=torch.promote_types(frames.dtype, torch.float32))
-    bad = (~sums.isfinite()).nonzero().flatten().tolist()
+def _refuse_non_finite(vectors: Tensor) -> None:
+    """Looks for what NaN or infinite features leave in every vector `[B, ...]` that they are part of."""
+    bad = (~vectors.sum(dim=(1, 2, 3)).isfinite()).nonzero().flatten().tolist()
     if bad:
         raise ValueError(
             f"input_signal has NaN or infinite features in utterance(s) {bad} of the batch (counted from 0); "

@@ -1,4 +1,4 @@
-"""Helpers that change a model's attention context and keep its masking in step."""
+"""Helpers that change a model's attention context and keep its masking in step, and the live stream."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from torch import nn
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.parts.utils.attention_context import AttentionContext
+from nemo.collections.asr.parts.utils.encoder_stream import EncoderStream  # noqa: F401  part of this module's interface
 from nemo.collections.asr.parts.utils.warn_once import warn_once
 
 

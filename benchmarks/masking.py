@@ -1,0 +1,162 @@
+"""Masking against NeMo's, in one run: every window, with and without overlap, beside the time of writing alone.
+
+    python benchmarks/masking.py
+    python benchmarks/masking.py --device cuda
+    python benchmarks/masking.py --shapes 32,80,2000 --seconds 20
+
+Times are medians of calls that alternate between the variants, so that a busy machine slows all of them alike; a ratio
+is the median over the rounds of a variant's time by NeMo's in the same round. "writing" is `torch.where` alone with a
+mask that is ready. On a CPU the bounds are 1.0 x NeMo's time without causal masking, and 1.25 x for each window. On a
+CUDA device the number of kernels that a call launches is shown too, and the time of a call that was compiled, or
+captured in a graph.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from nemo.collections.asr.modules.ssl_modules.masking import NemoRandomBlockMasking, RandomBlockMasking
+
+RECIPES = {
+    "overlap": {"mask_prob": 0.01, "block_size": 40, "allow_overlap": True},
+    "separate": {"mask_prob": 0.5, "block_size": 48, "allow_overlap": False},
+}
+WINDOWS = ("tail", "random", "sliding")
+BOUNDS = {"not causal": 1.0, "tail": 1.25, "random": 1.25, "sliding": 1.25}
+LEFT, FACTOR = 80, 8
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shapes = ["8,80,800", "16,80,1600", "32,80,2000", "64,80,3000", "128,80,6000"]
+    parser.add_argument("--shapes", nargs="+", default=shapes, metavar="B,D,T")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time for each shape and recipe")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of torch")
+    return parser.parse_args()
+
+
+def seconds_of(call: Callable, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def rounds(calls: dict[str, Callable], seconds: float, device: torch.device) -> dict[str, list[float]]:
+    """Times of each call, for as long as `seconds` and at least 5 rounds; each round begins with another call."""
+    for call in calls.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    begun = time.perf_counter()
+    while len(times[names[0]]) < 5 or time.perf_counter() - begun < seconds:
+        for name in names:
+            times[name].append(seconds_of(calls[name], device))
+        names.append(names.pop(0))
+    return times
+
+
+def modules(recipe: dict, channels: int, device: torch.device) -> dict[str, torch.nn.Module]:
+    ours = {"not causal": RandomBlockMasking(channels, **recipe)}
+    for window in WINDOWS:
+        ours[window] = RandomBlockMasking(
+            channels, **recipe, causal=True, causal_window=window, left_context_size=LEFT, subsampling_factor=FACTOR
+        )
+    return {
+        name: module.to(device)
+        for name, module in {"NeMo": NemoRandomBlockMasking(channels, **recipe), **ours}.items()
+    }
+
+
+def launches(call: Callable) -> int:
+    """How many kernels one call launches."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+        call()
+        torch.cuda.synchronize()
+    return sum(event.count for event in profiled.key_averages() if "LaunchKernel" in event.key)
+
+
+def graphed(module: torch.nn.Module, feats: torch.Tensor, lengths: torch.Tensor) -> Callable:
+    """The forward captured in a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            module(feats, lengths)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        module(feats, lengths)
+    return graph.replay
+
+
+def report(shape: tuple[int, int, int], recipe: str, arguments: argparse.Namespace) -> bool:
+    """Measure one shape and recipe, print it, and say whether the bounds hold."""
+    batch, channels, frames = shape
+    device = torch.device(arguments.device)
+    torch.manual_seed(0)
+    feats = torch.randn(batch, channels, frames, device=device)
+    lengths = torch.randint(frames // 2, frames + 1, (batch,), device=device)
+    masking = modules(RECIPES[recipe], channels, device)
+    calls = {name: (lambda module=module: module(feats, lengths)) for name, module in masking.items()}
+    mask = masking["not causal"].sample(lengths, frames).unsqueeze(1)
+    embedding = masking["not causal"].mask_embedding.view(1, -1, 1)
+    calls["writing"] = lambda: torch.where(mask, embedding, feats)
+
+    times = rounds(calls, arguments.seconds, device)
+    medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
+    row = f"{str(list(shape)):<16}{recipe:<10}{medians['writing']:>9.3f}{medians['NeMo']:>9.3f}"
+    held = True
+    for name, bound in BOUNDS.items():
+        ratio = statistics.median(a / b for a, b in zip(times[name], times["NeMo"], strict=True))
+        over = device.type == "cpu" and ratio > bound
+        held = held and not over
+        row += f"{medians[name]:>10.3f} {ratio:>5.2f}{'!' if over else ' '}"
+    print(row + f"{len(times['NeMo']):>8}", flush=True)
+    if device.type == "cuda":
+        report_cuda(masking, feats, lengths, arguments.seconds)
+    return held
+
+
+def report_cuda(masking: dict, feats: torch.Tensor, lengths: torch.Tensor, seconds: float) -> None:
+    counts = {name: launches(lambda module=module: module(feats, lengths)) for name, module in masking.items()}
+    for way, wrap in (("compiled", lambda module: torch.compile(module, fullgraph=True)), ("graphed", None)):
+        torch.compiler.reset()
+        calls = {}
+        for name in BOUNDS:
+            if wrap is None:
+                calls[name] = graphed(masking[name], feats, lengths)
+            else:
+                calls[name] = lambda module=wrap(masking[name]): module(feats, lengths)
+        times = rounds(calls, seconds / 2, feats.device)
+        row = "".join(f"{1e3 * statistics.median(times[name]):>10.3f}{'':>7}" for name in BOUNDS)
+        print(f"{'':<16}{way:<28}{row}")
+    print(f"{'':<16}{'kernels launched':<19}{counts['NeMo']:>9}" + "".join(f"{counts[n]:>10}{'':>7}" for n in BOUNDS))
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    print(f"{arguments.device}, torch {torch.__version__}, {arguments.threads} CPU threads; left context {LEFT}")
+    print("ms, and for ours the ratio to NeMo's; ! is over the bound\n")
+    print(f"{'[B, D, T]':<16}{'recipe':<10}{'writing':>9}{'NeMo':>9}", end="")
+    print("".join(f"{name:>10}{'':>7}" for name in BOUNDS) + f"{'rounds':>8}")
+    with torch.inference_mode():
+        held = [
+            report(tuple(int(size) for size in shape.split(",")), recipe, arguments)
+            for shape in arguments.shapes
+            for recipe in RECIPES
+        ]
+    print(f"\n{sum(held)} of {len(held)} rows within the bounds" if arguments.device == "cpu" else "")
+
+
+if __name__ == "__main__":
+    main()

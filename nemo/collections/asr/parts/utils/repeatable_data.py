@@ -1,0 +1,91 @@
+"""Evaluation data that come out alike every time, and leave training's random state as it was."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+__all__ = ["RepeatableLoader", "make_repeatable"]
+
+
+class RepeatableLoader(DataLoader):
+    """A data loader whose batches are the same in every epoch and run, noise and augmentation included.
+
+    Data sets draw noise from the global random states of Python, NumPy and torch: those of the worker processes, or,
+    without workers, those that training uses too. Here a batch is made under states of the loader's own, which start
+    anew with every iteration; the global ones are put back before the batch is handed out, on an error too.
+
+    The seed is that of `generator`, which must be given. Workers that outlive an epoch (`persistent_workers`) keep
+    their states, so only the first epoch's noise is repeated by the next run. Another number of workers is other
+    noise.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        seed = self.generator.initial_seed()
+        self.generator.manual_seed(seed)
+        state = _RandomState()
+        with state.in_force():
+            _seed_all(seed)
+            batches = super().__iter__()
+        while True:
+            with state.in_force():
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+            yield batch
+
+
+def make_repeatable(loaders: Any, seed: int) -> Any:
+    """Turns data loaders into `RepeatableLoader`s, in place.
+
+    Args:
+        loaders: a loader, or a list of them. Those of another class than torch's own, and those that have a
+            generator, are left as they are.
+        seed: of their random states.
+
+    Returns:
+        `loaders`.
+    """
+    for loader in loaders if isinstance(loaders, (list, tuple)) else [loaders]:
+        if type(loader) is DataLoader and loader.generator is None:
+            # A loader built anew would need every argument of whoever built this one; the class adds no state.
+            loader.__class__ = RepeatableLoader
+            loader.generator = torch.Generator().manual_seed(seed)
+    return loaders
+
+
+class _RandomState:
+    """The global random states of Python, NumPy and torch (CPU), as they were when this was made or last left."""
+
+    def __init__(self):
+        self._keep()
+
+    def _keep(self) -> None:
+        self._python, self._numpy, self._torch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Within the block these are the global states; afterwards the others are put back, and these kept."""
+        outside = _RandomState()
+        self._restore()
+        try:
+            yield
+        finally:
+            self._keep()
+            outside._restore()
+
+    def _restore(self) -> None:
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        torch.set_rng_state(self._torch)
+
+
+def _seed_all(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)

@@ -35,7 +35,6 @@ def pretrain(corpus: Corpus, out: Path, steps: int) -> Path:
         "model.train_ds.manifest_filepath": corpus.train_manifest,
         "model.train_ds.noise_manifest": corpus.noise_manifest,
         "model.validation_ds.manifest_filepath": corpus.validation_manifest,
-        "model.validation_ds.noise_manifest": corpus.noise_manifest,
         "trainer.max_steps": steps,
         "exp_manager.exp_dir": out,
     }
@@ -48,7 +47,7 @@ def evaluate(model: EncDecDenoiseMaskedTokenPredModel, corpus: Corpus) -> dict[s
     """Loss (nats) and accuracy of masked prediction on the validation speech, by preset, on the same masks."""
     model.validation_contexts = list(CONTEXT_PRESETS.values())
     data = OmegaConf.create(model.cfg.validation_ds)
-    data.manifest_filepath, data.noise_manifest = str(corpus.validation_manifest), str(corpus.noise_manifest)
+    data.manifest_filepath, data.noise_manifest = str(corpus.validation_manifest), None
     model.setup_validation_data(data)
     trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     metrics = trainer.validate(model, dataloaders=model._validation_dl, verbose=False)[0]
@@ -112,7 +111,7 @@ def main() -> None:
     """Runs the demo and prints its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for corpus, experiment and results")
-    parser.add_argument("--steps", type=int, default=800, help="training steps of 8 utterances")
+    parser.add_argument("--steps", type=int, default=1000, help="training steps of 4 utterances")
     parser.add_argument("--minutes", type=float, default=10.0, help="minutes of training speech")
     arguments = parser.parse_args()
     out = arguments.out.resolve()

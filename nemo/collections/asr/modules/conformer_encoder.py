@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositionMultiHeadAttentionLongformer
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
@@ -37,11 +38,13 @@ class EncoderContextState:
     """NeMo's streaming parameters (chunk and cache sizes)."""
 
 
+@torch.compiler.disable
 def _create_masks(self, att_context_size, *args, **kwargs):
     """NeMo's masks, for the context that was chosen outside: pinned, or drawn by the model for this forward.
 
     Both outlive the forward, so that a recomputation in the backward pass (activation checkpointing) sees what the
-    forward saw.
+    forward saw. Not compiled, since `torch.compile` would compile the whole encoder anew for each context; as it is,
+    only the masks that the compiled layers are given differ.
     """
     if self.training and self.context_pinned:
         att_context_size = self.att_context_size

@@ -36,10 +36,13 @@ def manifests(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def training_data(manifests) -> Callable:
-    """Config of a dataset with noise and other speakers in it: `training_data("speech", shuffle=True)`."""
+    """Config of a dataset with noise and other speakers in it: `training_data("speech", shuffle=True)`.
 
-    def make(kind: str = "speech", **options) -> dict:
-        return {
+    `augmented=False` leaves both away.
+    """
+
+    def make(kind: str = "speech", augmented: bool = True, **options) -> dict:
+        data = {
             "manifest_filepath": str(manifests[kind]),
             "noise_manifest": str(manifests["noise"]),
             "sample_rate": 16000,
@@ -63,6 +66,9 @@ def training_data(manifests) -> Callable:
             },
             **options,
         }
+        if not augmented:
+            del data["batch_augmentor"], data["noise_manifest"]
+        return data
 
     return make
 

@@ -177,7 +177,7 @@ class TestWhatWrapsTheEncoder:
     @pytest.fixture(scope="class")
     def train(tiny_model, training_data, fit):
         def run(wrap=lambda model: None, **options):
-            data = training_data("speech", batch_augmentor=None)
+            data = training_data("speech", augmented=False)
             model = tiny_model({**SMALL, "context_seed": SEED_OF_ALL_THREE, "train_ds": data})
             wrap(model)
             seed_all(0)

@@ -18,7 +18,7 @@ from nemo.collections.asr.modules.ssl_modules.quantizers import (
     RandomProjectionVectorQuantizer as NemoRandomProjectionVectorQuantizer,
 )
 
-# Bytes of one piece of work: on a CPU what a core's caches hold (features are passed over several times, scores twice),
+# Bytes of one piece of work: on a CPU what its caches hold (features are passed over several times, scores twice),
 # elsewhere enough to keep the device busy.
 _FEATURE_BYTES = {"cpu": 2 << 20}
 _SCORE_BYTES = {"cpu": 16 << 20}
@@ -175,9 +175,8 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
         vectors = frames.new_empty(batch, tokens, self.proj.weight.shape[0], dtype=torch.float64)
 
         # A quarter is stacked at once, in float64; half is normalised at once, in float32, by whole utterances.
-        at_once = _piece(
-            batch * tokens, group * channels * 8, _FEATURE_BYTES.get(frames.device.type, _BYTES_ELSEWHERE)
-        )
+        budget = _FEATURE_BYTES.get(frames.device.type, _BYTES_ELSEWHERE)
+        at_once = _piece(batch * tokens, group * channels * 8, budget)
         utterances = max(1, 2 * at_once // max(1, tokens))
         valid = _valid_frames(frames, lengths) if self.normalize == "per_feature" else ()
         for some in zip(*(x.split(utterances) for x in (vectors, frames, *valid)), strict=True):
@@ -219,7 +218,8 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
         codes = F.normalize(self.codebooks.double(), dim=-1).transpose(1, 2)
         total = vectors.shape[0]
         ids = torch.empty(total, self.num_books, dtype=torch.long, device=vectors.device)
-        step = _piece(total, self.num_classes * 8, _SCORE_BYTES.get(vectors.device.type, _BYTES_ELSEWHERE))
+        budget = _SCORE_BYTES.get(vectors.device.type, _BYTES_ELSEWHERE)
+        step = _piece(total, self.num_classes * 8, budget)
         buffer = vectors.new_empty(step, self.num_classes)
         for start in range(0, total, step):
             scores = buffer[: min(step, total - start)]

@@ -67,7 +67,7 @@ def training_data(manifests) -> Callable:
             **options,
         }
         if not augmented:
-            del data["batch_augmentor"], data["noise_manifest"]
+            data["noise_manifest"], data["batch_augmentor"]["prob"] = None, 0.0
         return data
 
     return make

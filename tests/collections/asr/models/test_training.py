@@ -210,8 +210,7 @@ class TestWhatWrapsTheEncoder:
         assert run.losses == pytest.approx(bare.losses, rel=0.02)
         assert run.losses != bare.losses
 
-    @pytest.mark.parametrize("in_place", [True, False])
-    def test_a_compiled_encoder_trains_and_is_compiled_once_for_all_contexts(self, train, bare, in_place):
+    def test_a_compiled_encoder_trains_and_is_compiled_once_for_all_contexts(self, train, bare):
         compiled = []
 
         def backend(graph, inputs):
@@ -219,10 +218,7 @@ class TestWhatWrapsTheEncoder:
             return graph.forward
 
         def wrap(model):
-            if in_place:
-                model.encoder.compile(backend=backend, dynamic=True)
-            else:
-                model.encoder = torch.compile(model.encoder, backend=backend, dynamic=True)
+            model.encoder = torch.compile(model.encoder, backend=backend, dynamic=True)
 
         graphs = []
         torch._dynamo.reset()

@@ -71,8 +71,6 @@ class TestCausalMasking:
             assert start + frames <= length and frames == expected[1]
             if module.causal_window != "random" or current is not None or not module.training:
                 assert start == expected[0]
-            if left == 0:
-                assert not draw.mask[index].any()
 
     @properties
     @given(cases(), st.integers(0, 2**31))
@@ -113,6 +111,15 @@ class TestCausalMasking:
         module = causal(mask_prob=1.0, block_size=4, allow_overlap=True)
         module.left_context_size, module.subsampling_factor = 5, 2
         assert module.sample(torch.tensor([64]), 64).sum() == 10
+
+    @pytest.mark.parametrize("window", WINDOWS)
+    @pytest.mark.parametrize("overlap", [False, True])
+    def test_a_left_context_of_0_masks_nothing(self, window, overlap):
+        module = causal(window, mask_prob=0.6, block_size=5, allow_overlap=overlap, subsampling_factor=8)
+        lengths = torch.arange(65)
+        assert module.sample(lengths, 64).any()
+        assert not module.sample(lengths, 64, effective_left_context=0).any()
+        assert not module.sample(lengths, 64, effective_left_context=0, current_frame=40).any()
 
     @pytest.mark.parametrize("window", WINDOWS)
     @pytest.mark.parametrize("overlap", [False, True])
@@ -514,7 +521,7 @@ class TestWrapper:
     def test_masking_replaces_features_and_keeps_the_clean_ones(self, wrapper, signal):
         clean, _ = wrapper.pre_encode(x=signal, lengths=self.LENGTHS)
         wrapper.set_masking_enabled(True)
-        feats, lengths = wrapper(x=signal, lengths=self.LENGTHS)
+        feats, lengths = wrapper(x=signal.requires_grad_(), lengths=self.LENGTHS)
         mask = wrapper.get_current_mask().transpose(1, 2)
         assert lengths.tolist() == [20, 15] and self.masked_frames(wrapper) == [9, 9]
         assert torch.equal(feats, torch.where(mask > 0, wrapper.masking.mask_embedding, clean))
@@ -610,6 +617,14 @@ class TestWrapper:
         other.set_masking_enabled(False)
         wrapper(x=signal, lengths=self.LENGTHS)
         assert self.masked_frames(wrapper) == [3, 3] and other.get_sampling_frames() == 4
+
+    def test_a_copy_is_a_wrapper_even_where_the_subsampling_says_how_to_copy_itself(self):
+        class Copying(Subsampling):
+            def __deepcopy__(self, memo):
+                return Subsampling()
+
+        other = copy.deepcopy(ConvFeatureMaksingWrapper(Copying(), causal()))
+        assert type(other) is ConvFeatureMaksingWrapper and type(other.pre_encode) is Subsampling
 
     def test_its_state_dict_has_nemo_s_keys_and_loads(self, wrapper):
         state = wrapper.state_dict()

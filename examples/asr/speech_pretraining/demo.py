@@ -21,7 +21,6 @@ from context_report import draw_contexts
 from demo_corpus import Corpus, make_corpus
 from omegaconf import OmegaConf
 
-from nemo.collections.asr.losses.ssl_losses.mlm import target_mask
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
 from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS
 from nemo.collections.asr.parts.utils.streaming_utils import EncoderStream, dynamic_context
@@ -59,15 +58,13 @@ def evaluate(model: EncDecDenoiseMaskedTokenPredModel, corpus: Corpus) -> dict[s
 
 @torch.inference_mode()
 def token_statistics(model: EncDecDenoiseMaskedTokenPredModel) -> dict[str, float]:
-    """What could be said of the validation's targets without listening: entropy (nats), perplexity, largest share."""
+    """What could be said of the validation's tokens without listening: entropy (nats), perplexity, largest share."""
     counts = torch.zeros(model.cfg.num_classes)
-    for index, batch in enumerate(model._validation_dl):
-        features = model._features(**model._signals(batch))
-        _, encoded_len, masks = model._encode(features, True, None, model._evaluation_mask(features, index, 0))
-        targets = target_mask(
-            masks, model.encoder.subsampling_factor, decoder_lengths=encoded_len, target_shift=model.target_shift
-        )
-        counts += torch.bincount(model._tokens(features, encoded_len)[..., 0][targets], minlength=len(counts))
+    for batch in model._validation_dl:
+        features, lengths = model.preprocessor(input_signal=batch.audio, length=batch.audio_len)
+        _, tokens = model.quantizer(input_signal=features, input_lengths=lengths)
+        for utterance, length in zip(tokens[..., 0], lengths // model.encoder.subsampling_factor, strict=True):
+            counts += torch.bincount(utterance[:length], minlength=len(counts))
     shares = counts[counts > 0] / counts.sum()
     entropy = float(-(shares * shares.log()).sum())
     return {"entropy": entropy, "perplexity": math.exp(entropy), "largest_share": float(shares.max())}
@@ -112,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for corpus, experiment and results")
     parser.add_argument("--steps", type=int, default=1000, help="training steps of 4 utterances")
-    parser.add_argument("--minutes", type=float, default=10.0, help="minutes of training speech")
+    parser.add_argument("--minutes", type=float, default=40.0, help="minutes of training speech")
     arguments = parser.parse_args()
     out = arguments.out.resolve()
 

@@ -1,12 +1,15 @@
-"""Speech to train on, and a trainer that remembers what happened in each step."""
+"""Speech to train on, and trainers that remember what happened in each step."""
 
 import json
+import multiprocessing
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pretraining_run import run_in_this_process
 
 
 @pytest.fixture(scope="session")
@@ -109,5 +112,84 @@ def fit() -> Callable:
         trainer.fit(model, ckpt_path=ckpt_path)
         recorder.record.trainer = trainer
         return recorder.record
+
+    return run
+
+
+@dataclass(frozen=True)
+class ScriptRun:
+    """What a run of the pretraining script left behind."""
+
+    exit_code: int
+    """0, 1 after an error, -9 if it was killed."""
+
+    printed: str
+    """All that it and its ranks have printed."""
+
+    steps: list[list[dict]]
+    """For each rank its training batches, in order: `batch`, `context`, `loss`, `weight`."""
+
+    validations: list[list[dict]]
+    """For each rank the metrics of every validation."""
+
+
+@pytest.fixture(scope="session")
+def pretrain(manifests) -> Callable:
+    """Runs the pretraining script in a process of its own: `pretrain(folder, "trainer.max_steps=4")`.
+
+    The processes are forked from one that has imported NeMo, which takes most of the time of so short a run.
+    """
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["nemo.collections.asr.models", "nemo.utils.exp_manager"])
+    small = {
+        "model.num_classes": 32,
+        "model.encoder.n_layers": 1,
+        "model.encoder.d_model": 16,
+        "model.encoder.n_heads": 2,
+        "model.encoder.subsampling_conv_channels": 4,
+        "model.encoder.att_context_size": "[[8,0],[16,0],[-1,0]]",
+        "model.encoder.att_context_probs": "null",
+        "model.masking.block_size": 16,
+        "model.masking.mask_prob": 0.1,
+        "model.optim.lr": 0.1,
+        "model.optim.sched.warmup_steps": 10,
+        "trainer.accelerator": "cpu",
+        "trainer.devices": 1,
+        "trainer.check_val_every_n_epoch": "null",
+        "trainer.log_every_n_steps": 1,
+        "trainer.enable_progress_bar": "false",
+        "+exp_manager.seconds_to_sleep": 0,
+    }
+    for kind, manifest, batch_size in (("train", "speech", 1), ("validation", "other", 2)):
+        small |= {
+            f"model.{kind}_ds.manifest_filepath": manifests[manifest],
+            f"model.{kind}_ds.noise_manifest": manifests["noise"],
+            f"model.{kind}_ds.batch_size": batch_size,
+            f"model.{kind}_ds.num_workers": 0,
+            f"model.{kind}_ds.pin_memory": "false",
+        }
+    small = [f"{key}={value}" for key, value in small.items()]
+
+    def run(folder: Path, *options: str, timeout: int = 180, **witness) -> ScriptRun:
+        folder.mkdir(exist_ok=True)
+        for file in folder.glob("rank*.jsonl"):
+            file.unlink()
+        witness["folder"] = str(folder)
+        arguments = ([*small, f"exp_manager.exp_dir={folder}", *options], str(folder), witness)
+        process = processes.Process(target=run_in_this_process, args=arguments)
+        process.start()
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        lines = [
+            [json.loads(line) for line in file.read_text().splitlines()] for file in sorted(folder.glob("rank*.jsonl"))
+        ]
+        return ScriptRun(
+            exit_code=process.exitcode,
+            printed=(folder / "printed").read_text(),
+            steps=[[line for line in rank if "batch" in line] for rank in lines],
+            validations=[[line["validation"] for line in rank if "validation" in line] for rank in lines],
+        )
 
     return run

@@ -1,15 +1,20 @@
 """The subsampling of a ConformerEncoder as a step: feature frames in, encoder frames out, nothing computed twice."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
+from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, StackingSubsampling
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
-from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, StackingSubsampling
 
 __all__ = ["StreamEdges", "SubsamplingStep"]
+
+Counts = TypeVar("Counts", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class StreamEdges:
     """Feature frames of this step that lie before the stream's end; all of them where it goes on."""
 
 
-class SubsamplingStep:
+class SubsamplingStep(ABC):
     """Common part of the ways to subsample: what a step takes and what it leaves behind."""
 
     factor: int
@@ -59,13 +64,13 @@ class SubsamplingStep:
         """What streams that have not begun remember."""
         return []
 
-    def frames_of(self, features):
-        """Encoder frames that `features` frames (lead included) make up, the stream ending there; int or tensor."""
-        raise NotImplementedError
+    @abstractmethod
+    def frames_of(self, features: Counts) -> Counts:
+        """How many encoder frames so many feature frames (the lead included) become if the stream ends with them."""
 
+    @abstractmethod
     def step(self, features: Tensor, memory: list[Tensor], edges: StreamEdges | None) -> Tensor:
         """Encoder frames `[B, T, d_model]` of the next feature frames `[B, T * factor, F]`; `memory` is kept up."""
-        raise NotImplementedError
 
 
 class StackingStep(SubsamplingStep):
@@ -79,7 +84,7 @@ class StackingStep(SubsamplingStep):
         projection = getattr(module, "proj_out", module)
         self._weight, self._bias = projection.weight.detach(), projection.bias.detach()
 
-    def frames_of(self, features):
+    def frames_of(self, features: Counts) -> Counts:
         return features // self.factor
 
     def step(self, features: Tensor, memory: list[Tensor], edges: StreamEdges | None) -> Tensor:
@@ -119,7 +124,7 @@ class StridingStep(SubsamplingStep):
             if stage.strided
         ]
 
-    def frames_of(self, features):
+    def frames_of(self, features: Counts) -> Counts:
         return (features + self.factor - 1) // self.factor
 
     def step(self, features: Tensor, memory: list[Tensor], edges: StreamEdges | None) -> Tensor:

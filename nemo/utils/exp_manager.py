@@ -9,9 +9,9 @@ object stores and sharded ones (folders) are left to NeMo.
 from pathlib import Path
 
 import torch
-from nemo.utils.callbacks import NeMoModelCheckpoint
 
 from nemo.utils import logging
+from nemo.utils.callbacks import NeMoModelCheckpoint
 from nemo.utils.exp_manager import check_resume as _nemo_check_resume
 
 _nemo_delete = NeMoModelCheckpoint._del_model_without_trainer

@@ -13,7 +13,6 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hydra.utils import get_class
-from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, calc_length
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.modules.ssl_modules import block_masks
 from nemo.collections.asr.modules.ssl_modules.masking import CausalDraw, RandomBlockMasking
 from nemo.collections.asr.modules.ssl_modules.target_alignment import subsampling_right_edge
+from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, calc_length
 from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS, AttentionContext
 
 # ---------------------------------------------------------------------------------------------------------- geometry

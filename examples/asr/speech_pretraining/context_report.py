@@ -25,13 +25,13 @@ import torch
 from context_pictures import ContextView, DrawnMask, Interval, Spectrogram, draw_context, draw_side_by_side
 from context_recipe import WAYS, EncoderGeometry, MaskSettings, Recipe, Span, WayOfMasking
 from extract_features import Utterance, parse_context
-from nemo.core import ModelPT
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from nemo.collections.asr.modules.ssl_modules import block_masks
 from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
 from nemo.collections.asr.parts.utils.attention_context import AttentionContext
+from nemo.core import ModelPT
 
 # -------------------------------------------------------------------------------------------------------------- table
 

@@ -14,12 +14,12 @@ same way; `--config-name` chooses another config of `../conf/ssl/nest`.
 """
 
 import lightning.pytorch as pl
-from nemo.core.config import hydra_runner
-from nemo.utils import logging
-from nemo.utils.exp_manager import exp_manager
 from omegaconf import DictConfig, OmegaConf
 
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
+from nemo.core.config import hydra_runner
+from nemo.utils import logging
+from nemo.utils.exp_manager import exp_manager
 
 
 @hydra_runner(config_path="../conf/ssl/nest", config_name="nest_fast-conformer_streaming_dynamic")

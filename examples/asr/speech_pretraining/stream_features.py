@@ -24,14 +24,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
-from nemo.core import ModelPT
 from torch import nn
 from tqdm import tqdm
 
+from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
 from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS
 from nemo.collections.asr.parts.utils.encoder_stream import EncoderStream
 from nemo.collections.asr.parts.utils.streaming_utils import dynamic_context
+from nemo.core import ModelPT
 
 STDIN, MICROPHONE = "-", "mic"
 

@@ -8,14 +8,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
-from nemo.core.classes.common import typecheck
-from nemo.core.neural_types import LengthsType, NeuralType, SpectrogramType
-from nemo.utils import logging
-from nemo.utils.model_utils import convert_model_config_to_dict_config, wrap_training_step
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
+from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
 from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss, MultiMLMLoss, target_mask, token_predictions
 from nemo.collections.asr.models.ssl_models import (
     EncDecDenoiseMaskedTokenPredModel as NemoEncDecDenoiseMaskedTokenPredModel,
@@ -29,6 +25,10 @@ from nemo.collections.asr.parts.utils.attention_context import AttentionContext,
 from nemo.collections.asr.parts.utils.context_metrics import ContextTotals
 from nemo.collections.asr.parts.utils.repeatable_data import make_repeatable
 from nemo.collections.asr.parts.utils.warn_once import warn_once
+from nemo.core.classes.common import typecheck
+from nemo.core.neural_types import LengthsType, NeuralType, SpectrogramType
+from nemo.utils import logging
+from nemo.utils.model_utils import convert_model_config_to_dict_config, wrap_training_step
 
 _POST_CONV_KEYS = (
     "quantizer.feat_in",

@@ -7,13 +7,13 @@ import pickle
 import pytest
 import torch
 from hydra.errors import InstantiationException
-from nemo.collections.asr.data.ssl_dataset import AudioNoiseBatch
-from nemo.utils import logging
 from omegaconf import OmegaConf, open_dict
 
+from nemo.collections.asr.data.ssl_dataset import AudioNoiseBatch
 from nemo.collections.asr.models.ssl_models import EncDecDenoiseMaskedTokenPredModel, EncDecMaskedTokenPredModel
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.parts.utils.streaming_utils import dynamic_context, set_dynamic_context
+from nemo.utils import logging
 
 DENSE = {"masking.mask_prob": 0.15}
 """Masks enough of a few seconds that there are always targets."""

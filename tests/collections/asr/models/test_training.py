@@ -6,12 +6,12 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from nemo.collections.asr.parts.submodules.conformer_modules import ConformerLayer
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     apply_activation_checkpointing,
     checkpoint_wrapper,
 )
 
+from nemo.collections.asr.parts.submodules.conformer_modules import ConformerLayer
 from nemo.collections.asr.parts.utils.repeatable_data import RepeatableLoader
 from nemo.collections.asr.parts.utils.streaming_utils import release_dynamic_context, set_dynamic_context
 from nemo.utils import logging

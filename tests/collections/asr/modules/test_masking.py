@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling
 
 import nemo
 from nemo.collections.asr.modules import ConvFeatureMaksingWrapper, RandomBlockMasking
 from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
 from nemo.collections.asr.modules.ssl_modules.masking import NemoRandomBlockMasking
+from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling
 
 FEATURES = 3
 WINDOWS = ("tail", "random", "sliding")

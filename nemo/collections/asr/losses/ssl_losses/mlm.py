@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from nemo.core import typecheck
 from torch import Tensor
 
 from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss as NemoMLMLoss
 from nemo.collections.asr.losses.ssl_losses.mlm import MultiMLMLoss as NemoMultiMLMLoss
+from nemo.core import typecheck
 
 __all__ = ["MLMLoss", "MLMStatistics", "MultiMLMLoss", "target_mask", "token_predictions"]
 

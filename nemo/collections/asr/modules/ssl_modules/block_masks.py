@@ -274,13 +274,17 @@ def _below(count: Tensor, uniform: Tensor) -> Tensor:
 
 def encoder_frames(mask: Tensor, subsampling_factor: int, fill: bool) -> Tensor:
     """The mask by encoder frames, bool `[B, G, subsampling_factor]`; the last of them is completed with `fill`."""
-    if missing := -mask.shape[1] % subsampling_factor:
-        mask = F.pad(mask, (0, missing), value=fill)
+    mask = _completed(mask, subsampling_factor, fill)
     return mask.unflatten(1, (mask.shape[1] // subsampling_factor, subsampling_factor))
 
 
-# The mask of an encoder frame of 1, 2, 4 or 8 frames is one machine word: its type, and its value where all are masked.
-# Comparing and making words is several times faster on a CPU than reducing and repeating so short a dimension.
+def _completed(mask: Tensor, subsampling_factor: int, fill: bool) -> Tensor:
+    missing = -mask.shape[1] % subsampling_factor
+    return F.pad(mask, (0, missing), value=fill) if missing else mask
+
+
+# The mask of an encoder frame of 1, 2, 4 or 8 frames is one machine word: its type, and its value where all are
+# masked. Comparing and making words is several times faster on a CPU than reducing and repeating so short a dimension.
 _WORDS = {
     1: (torch.uint8, 0x01),
     2: (torch.int16, 0x0101),
@@ -289,20 +293,20 @@ _WORDS = {
 }
 
 
-def _all_masked(frames: Tensor) -> Tensor:
-    """Which encoder frames have every frame masked: bool `[B, G, factor]`, contiguous, to bool `[B, G]`."""
-    if frames.shape[2] not in _WORDS:
-        return frames.all(dim=2)
-    dtype, masked = _WORDS[frames.shape[2]]
-    return (frames.view(dtype) == masked).squeeze(2)
-
-
-def _repeated(encoder_frame_mask: Tensor, subsampling_factor: int) -> Tensor:
-    """Each value as often as an encoder frame has frames: bool `[B, G]` to bool `[B, G * factor]`."""
+def _all_masked(mask: Tensor, subsampling_factor: int) -> Tensor:
+    """Which encoder frames have every frame masked; contiguous bool `[B, T]`, the last one complete, to `[B, G]`."""
     if subsampling_factor not in _WORDS:
-        return encoder_frame_mask.repeat_interleave(subsampling_factor, dim=1)
+        return encoder_frames(mask, subsampling_factor, True).all(dim=2)
     dtype, masked = _WORDS[subsampling_factor]
-    return (encoder_frame_mask.to(dtype) * masked).view(torch.bool)
+    return mask.view(dtype) == masked
+
+
+def _repeated(values: Tensor, subsampling_factor: int) -> Tensor:
+    """The value of each encoder frame for all of its frames; bool `[B, G]` to `[B, G * subsampling_factor]`."""
+    if subsampling_factor not in _WORDS:
+        return values.repeat_interleave(subsampling_factor, dim=1)
+    dtype, masked = _WORDS[subsampling_factor]
+    return (values.to(dtype) * masked).view(torch.bool)
 
 
 def blank_frames(mask: Tensor, lengths: Tensor, subsampling_factor: int) -> Tensor:
@@ -320,7 +324,7 @@ def blank_frames(mask: Tensor, lengths: Tensor, subsampling_factor: int) -> Tens
         bool `[B, G]`.
     """
     past = torch.arange(mask.shape[1], device=mask.device) >= lengths.unsqueeze(1)
-    return _all_masked(encoder_frames(mask | past, subsampling_factor, True))
+    return _all_masked(_completed(mask | past, subsampling_factor, True), subsampling_factor)
 
 
 def steps_from_visible(blank: Tensor, reach: int) -> Tensor:

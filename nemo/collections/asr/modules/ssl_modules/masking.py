@@ -5,13 +5,13 @@ import numbers
 from typing import NamedTuple
 
 import torch
-from nemo.core.neural_types import AcousticEncodedRepresentation, IntType, LengthsType, NeuralType
 from torch import Tensor, nn
 
 from nemo.collections.asr.modules.ssl_modules import block_masks
 from nemo.collections.asr.modules.ssl_modules.block_masks import Window
 from nemo.collections.asr.modules.ssl_modules.masking import ConvFeatureMaksingWrapper as NemoConvFeatureMaksingWrapper
 from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking as NemoRandomBlockMasking
+from nemo.core.neural_types import AcousticEncodedRepresentation, IntType, LengthsType, NeuralType
 
 CAUSAL_WINDOWS = ("tail", "random", "sliding")
 

@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from nemo.core.classes import typecheck
-from nemo.core.neural_types import LengthsType, NeuralType
 from torch import Tensor
 
 from nemo.collections.asr.modules.ssl_modules.block_masks import check_whole_number
 from nemo.collections.asr.modules.ssl_modules.quantizers import (
     RandomProjectionVectorQuantizer as NemoRandomProjectionVectorQuantizer,
 )
+from nemo.core.classes import typecheck
+from nemo.core.neural_types import LengthsType, NeuralType
 
 # Bytes of one piece of work: on a CPU what its caches hold (features are passed over several times, scores twice),
 # elsewhere enough to keep the device busy.

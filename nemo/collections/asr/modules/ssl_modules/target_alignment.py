@@ -3,8 +3,9 @@
 import numbers
 from typing import Any
 
-from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, StackingSubsampling
 from torch import nn
+
+from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, StackingSubsampling
 
 __all__ = ["resolve_target_shift", "subsampling_right_edge", "subsampling_target_shift"]
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from nemo.collections.asr.modules.audio_preprocessing import AudioToMelSpectrogramPreprocessor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nemo.collections.asr.modules.audio_preprocessing import AudioToMelSpectrogramPreprocessor
 from nemo.collections.asr.parts.utils.ragged_queue import RaggedQueue
 from nemo.collections.asr.parts.utils.warn_once import warn_once
 

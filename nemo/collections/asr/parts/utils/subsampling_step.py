@@ -6,11 +6,11 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, StackingSubsampling
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
+from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, StackingSubsampling
 
 __all__ = ["StreamEdges", "SubsamplingStep"]
 

@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 import torch
-from nemo.utils import logging
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -17,6 +16,7 @@ from nemo.collections.asr.parts.utils.streaming_utils import (
     set_dynamic_context,
     sync_masking_context_with_attention,
 )
+from nemo.utils import logging
 
 
 class Model(nn.Module):

@@ -15,6 +15,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -135,7 +136,7 @@ def report_cuda(masking: dict, feats: torch.Tensor, lengths: torch.Tensor, secon
             if wrap is None:
                 calls[name] = graphed(masking[name], feats, lengths)
             else:
-                calls[name] = lambda module=wrap(masking[name]): module(feats, lengths)
+                calls[name] = partial(wrap(masking[name]), feats, lengths)
         times = rounds(calls, seconds / 2, feats.device)
         row = "".join(f"{1e3 * statistics.median(times[name]):>10.3f}{'':>7}" for name in BOUNDS)
         print(f"{'':<16}{way:<28}{row}")

@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,7 +182,7 @@ def pretrain(manifests) -> Callable:
         process.start()
         process.join(timeout)
         if process.is_alive():
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.join()
         lines = [
             [json.loads(line) for line in file.read_text().splitlines()] for file in sorted(folder.glob("rank*.jsonl"))

@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).resolve().parents[4] / "examples/asr/speech_pretraining/
 
 def run_in_this_process(options: list[str], folder: str, witness: dict) -> None:
     """Runs the script as `python pretraining_run.py *options` would in `folder`; what it prints goes to `printed`."""
+    os.setsid()  # so that whoever started it can end all of its ranks at once
     os.chdir(folder)
     with open("printed", "ab") as printed:
         os.dup2(printed.fileno(), 1)
@@ -78,6 +79,7 @@ def main(witness: dict) -> None:
     class WitnessedTrainer(pl.Trainer):
         def __init__(self, **options):
             super().__init__(callbacks=[Witness()], **options)
+            sys.argv[0] = __file__  # what Lightning starts the other ranks with
 
     pl.Trainer = WitnessedTrainer
     runpy.run_path(str(SCRIPT), run_name="__main__")

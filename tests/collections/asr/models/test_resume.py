@@ -161,7 +161,7 @@ class TestSearch:
 def test_a_checkpoint_saved_by_step_goes_on_at_the_next_micro_batch(
     tiny_model, training_data, fit, tmp_path, accumulated
 ):
-    """There Lightning's own count of batches is one too low, so that it closes the first accumulation a batch early."""
+    """There Lightning's own count of batches is one too low: it closes the first accumulation a batch early."""
 
     def model():
         return tiny_model(

@@ -209,6 +209,17 @@ class TestOpening:
         for row, length in zip(after.tolist(), lengths.tolist(), strict=True):
             assert reference.blind(reference.wholly_masked(row, length, factor), left) == []
 
+    @pytest.mark.parametrize("factor", [1, 3, 8])
+    def test_the_mask_may_lie_in_memory_as_it_likes(self, factor):
+        mask = torch.rand(9, 50, generator=generator(0)) < 0.9
+        lengths = torch.full((9,), 50)
+        expected = block_masks.frames_to_open(mask, lengths, 2, factor)
+        for same in (mask.t().contiguous().t(), torch.cat([mask, mask], 1)[:, 50:]):
+            opened = block_masks.frames_to_open(same, lengths, 2, factor)
+            assert torch.equal(opened, expected)
+            unmasked = block_masks.unmask(same, opened, factor)
+            assert torch.equal(unmasked, block_masks.unmask(mask, expected, factor))
+
     def test_the_last_frame_of_an_utterance_counts_by_the_frames_that_it_has(self):
         # 23 frames of 8: the third encoder frame has seven, which the loss takes for a target (7 / 8 > 0.8).
         mask = torch.ones(1, 32, dtype=torch.bool)

@@ -294,11 +294,11 @@ _WORDS = {
 
 
 def _all_masked(mask: Tensor, subsampling_factor: int) -> Tensor:
-    """Which encoder frames have every frame masked; contiguous bool `[B, T]`, the last one complete, to `[B, G]`."""
-    if subsampling_factor not in _WORDS:
+    """Which encoder frames have every frame masked; bool `[B, T]`, with a complete last one, to `[B, G]`."""
+    if subsampling_factor not in _WORDS or mask.shape[1] == 0:
         return encoder_frames(mask, subsampling_factor, True).all(dim=2)
     dtype, masked = _WORDS[subsampling_factor]
-    return mask.view(dtype) == masked
+    return mask.contiguous().view(dtype) == masked
 
 
 def _repeated(values: Tensor, subsampling_factor: int) -> Tensor:

@@ -33,7 +33,7 @@ SMALL = [
     "model.masking.mask_prob=0.05",
     "trainer.accelerator=cpu",
     "trainer.devices=1",
-    "trainer.val_check_interval=2",
+    "trainer.val_check_interval=1",
     "trainer.log_every_n_steps=1",
 ]
 
@@ -128,7 +128,7 @@ def pretrain_on(manifest: Path, noise: Path, config, steps: int = 4) -> EncDecDe
 
 
 def demo_sized(tiny_config):
-    sizes = {"encoder.att_context_size": [[80, 0], [160, 0], [320, 0], [-1, 0]], "optim.sched": None, "optim.lr": 1e-3}
+    sizes = {"encoder.att_context_size": [[80, 0], [160, 0], [320, 0], [-1, 0]], "optim.sched.warmup_steps": 10}
     return tiny_config(sizes)
 
 

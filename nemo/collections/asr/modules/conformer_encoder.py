@@ -167,6 +167,13 @@ def evaluating_context(self, context: AttentionContext) -> Iterator[None]:
         self.att_context_size = previous
 
 
+def unwrapped_conformer(encoder: Any) -> ConformerEncoder | None:
+    """The encoder within what `torch.compile` or activation checkpointing put around it; None for another kind."""
+    for wrapped in ("_orig_mod", "_checkpoint_wrapped_module"):
+        encoder = getattr(encoder, wrapped, encoder)
+    return encoder if isinstance(encoder, ConformerEncoder) else None
+
+
 def _follow_in_local_attention(encoder: ConformerEncoder) -> None:
     """Local attention keeps the window in every layer and in its position table: both follow `att_context_size`."""
     if encoder.self_attention_model != "rel_pos_local_attn":

@@ -1,5 +1,7 @@
 """Windows, blocks, opening and the audit, against plain Python that goes frame by frame."""
 
+import itertools
+
 import mask_reference as reference
 import pytest
 import torch
@@ -208,6 +210,21 @@ class TestOpening:
         after = block_masks.unmask(mask, block_masks.frames_to_open(mask, lengths, left, factor), factor)
         for row, length in zip(after.tolist(), lengths.tolist(), strict=True):
             assert reference.blind(reference.wholly_masked(row, length, factor), left) == []
+
+    @pytest.mark.parametrize("left", [1, 2, 3])
+    def test_no_smaller_set_of_openings_would_do(self, left):
+        frames = 8
+        every = torch.tensor(list(itertools.product([False, True], repeat=frames)))
+        sight = [not reference.blind(row, left) for row in every.tolist()]
+        opened = block_masks.frames_to_open(every, torch.full((len(every),), frames), left, 1).sum(1)
+        for row, count in zip(every, opened.tolist(), strict=True):
+            # Row i of `every` is what remains masked: any part of `row` from which no frame is blind.
+            fewest = min(
+                int((row & ~rest).sum())
+                for rest, sees in zip(every, sight, strict=True)
+                if sees and not (rest & ~row).any()
+            )
+            assert count == fewest
 
     @pytest.mark.parametrize("factor", [1, 3, 8])
     def test_the_mask_may_lie_in_memory_as_it_likes(self, factor):

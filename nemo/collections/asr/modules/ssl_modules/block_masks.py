@@ -67,6 +67,11 @@ def check_subsampling_factor(value: int) -> int:
     return check_whole_number("subsampling_factor", value, 1, meaning)
 
 
+def readable(tensor: Tensor) -> bool:
+    """Whether values can be looked at without making the host wait for a device or breaking a compiled graph."""
+    return tensor.device.type == "cpu" and tensor.numel() > 0 and not torch.compiler.is_compiling()
+
+
 # ------------------------------------------------------------------------------------------------------------ windows
 
 
@@ -139,7 +144,7 @@ def sample_blocks(
         the mask, bool `[B, T]`.
     """
     changes, _ = _blocks(window, max_time, mask_prob, block_size, allow_overlap, generator)
-    return _covered(changes)
+    return _covered(changes, block_size)
 
 
 def sample_causal_blocks(
@@ -161,19 +166,25 @@ def sample_causal_blocks(
         the mask, bool `[B, T]`.
     """
     wide = window.width > block_size
+    # Most batches have wide windows only; where it is free to look, as on a CPU, that saves the rest.
+    if readable(wide) and wide.all():
+        changes, _ = _blocks(window, max_time, mask_prob, block_size, allow_overlap, generator)
+        return _covered(changes, block_size)
     wide_window = Window(window.start, window.width * wide)
     changes, uniform = _blocks(wide_window, max_time, mask_prob, block_size, allow_overlap, generator)
     if mask_prob > 0:
         _add_single_blocks(changes, window, (window.width > 1) ^ wide, max_mask_ratio, uniform)
-    return _covered(changes)
+    return _covered(changes, block_size)
 
 
 # Blocks are passed on as changes of a count: an int8 tensor [B, T + 1] with 1 where a block begins and -1 just past
 # its end. Column T takes what falls outside.
 
 
-def _covered(changes: Tensor) -> Tensor:
-    return changes[:, :-1].cumsum(1, dtype=torch.int32) > 0
+def _covered(changes: Tensor, block_size: int) -> Tensor:
+    # No more than `block_size` blocks, one from each place, can hide the same frame.
+    dtype = torch.int8 if block_size <= torch.iinfo(torch.int8).max else torch.int32
+    return changes[:, :-1].cumsum(1, dtype=dtype) > 0
 
 
 def _blocks(
@@ -185,14 +196,14 @@ def _blocks(
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
     """The changes, and for each utterance a random number that they do not depend on, `[B, 1]`."""
-    draws = max_time + 1 if allow_overlap else _most_places(max_time, mask_prob, block_size) + 1
-    uniform = _uniform((window.width.shape[0], draws + 1), window.width.device, generator)
+    draws = max_time + 1 if allow_overlap else _most_places(max_time, mask_prob, block_size) + 2
+    uniform = _uniform((window.width.shape[0], draws), window.width.device, generator)
     sample = _overlapping_blocks if allow_overlap else _separate_blocks
-    return sample(window, max_time, mask_prob, block_size, uniform[:, 1:]), uniform[:, :1]
+    return sample(window, max_time, mask_prob, block_size, uniform), uniform[:, -1:]
 
 
 def _overlapping_blocks(window: Window, max_time: int, mask_prob: float, block_size: int, uniform: Tensor) -> Tensor:
-    """`uniform` `[B, T + 1]` decides for each frame whether a block begins there."""
+    """`uniform` `[B, T + 1]` decides for each frame whether a block begins there; at column T none does."""
     frame = torch.arange(max_time + 1, device=uniform.device)
     begins = uniform < mask_prob
     begins &= frame <= window.end() - block_size
@@ -216,20 +227,20 @@ def _most_places(max_time: int, mask_prob: float, block_size: int) -> int:
 
 
 def _separate_blocks(window: Window, max_time: int, mask_prob: float, block_size: int, uniform: Tensor) -> Tensor:
-    """`uniform` `[B, places + 1]` shifts the grid and orders the places on it."""
+    """`uniform` `[B, places + 2]` orders the places on the grid and shifts it; the last column is not used."""
     blocks = torch.ceil(window.width * mask_prob / block_size).long()
     size = (window.width // (blocks + 1)).clamp(1, block_size)
     places = window.width // size - 1
     # float32 may have rounded `blocks` up beyond what the longest possible window needs.
     blocks = torch.minimum(blocks, places).clamp_max(math.ceil(max_time * mask_prob / block_size))
 
-    column = torch.arange(uniform.shape[1], device=uniform.device)
+    column = torch.arange(uniform.shape[1] - 1, device=uniform.device)
     # Sorting what is not a place to the end leaves a random permutation of the places in front, and the places that
     # its values below `blocks` stand at are a random choice of that many.
-    order = uniform[:, 1:].masked_fill(column[:-1] >= places, 2.0).argsort(dim=1)
+    order = uniform[:, :-2].masked_fill(column[:-1] >= places, 2.0).argsort(dim=1)
     chosen = (order < blocks).view(torch.int8)
 
-    offset = _below(size, uniform[:, :1])
+    offset = _below(size, uniform[:, -2:-1])
     if window.start is not None:
         offset += window.start
     edges = (offset + size * column).clamp_max(max_time)
@@ -284,7 +295,7 @@ def _completed(mask: Tensor, subsampling_factor: int, fill: bool) -> Tensor:
 
 
 # The mask of an encoder frame of 1, 2, 4 or 8 frames is one machine word: its type, and its value where all are
-# masked. Comparing and making words is several times faster on a CPU than reducing and repeating so short a dimension.
+# masked. Comparing and writing words is several times faster on a CPU than going over so short a dimension.
 _WORDS = {
     1: (torch.uint8, 0x01),
     2: (torch.int16, 0x0101),
@@ -299,14 +310,6 @@ def _all_masked(mask: Tensor, subsampling_factor: int) -> Tensor:
         return encoder_frames(mask, subsampling_factor, True).all(dim=2)
     dtype, masked = _WORDS[subsampling_factor]
     return mask.contiguous().view(dtype) == masked
-
-
-def _repeated(values: Tensor, subsampling_factor: int) -> Tensor:
-    """The value of each encoder frame for all of its frames; bool `[B, G]` to `[B, G * subsampling_factor]`."""
-    if subsampling_factor not in _WORDS:
-        return values.repeat_interleave(subsampling_factor, dim=1)
-    dtype, masked = _WORDS[subsampling_factor]
-    return (values.to(dtype) * masked).view(torch.bool)
 
 
 def blank_frames(mask: Tensor, lengths: Tensor, subsampling_factor: int) -> Tensor:
@@ -365,9 +368,15 @@ def frames_to_open(mask: Tensor, lengths: Tensor, left: int, subsampling_factor:
     blank = blank_frames(mask, lengths, subsampling_factor)
     reach = reach_within(left, blank.shape[1])
     # Only in blank frames, where `blank` is 1, a remainder of 0 is less.
-    return steps_from_visible(blank, reach) % (reach + 1) < blank
+    return steps_from_visible(blank, reach).remainder_(reach + 1) < blank
 
 
 def unmask(mask: Tensor, opened: Tensor, subsampling_factor: int) -> Tensor:
     """Clear the mask in the encoder frames `opened`, bool `[B, G]`; returns a new mask, bool `[B, T]`."""
-    return mask & _repeated(~opened, subsampling_factor)[:, : mask.shape[1]]
+    complete = _completed(mask, subsampling_factor, False)
+    if subsampling_factor in _WORDS and mask.shape[1] > 0:
+        words = complete.contiguous().view(_WORDS[subsampling_factor][0])
+        cleared = words.masked_fill(opened, 0).view(torch.bool)
+    else:
+        cleared = encoder_frames(complete, subsampling_factor, False).masked_fill(opened.unsqueeze(2), False).flatten(1)
+    return cleared[:, : mask.shape[1]]

@@ -13,6 +13,7 @@ from nemo.collections.asr.modules.ssl_modules.block_masks import (
     encoder_frames,
     reach_within,
     steps_from_visible,
+    whole_utterance,
 )
 
 
@@ -65,7 +66,7 @@ def audit_masks(
         raise ValueError(f"lengths must be [B] = [{mask.shape[0]}] as masks; got {list(lengths.shape)}")
 
     frame = torch.arange(mask.shape[1], device=mask.device)
-    window = window or Window(None, lengths.unsqueeze(1))
+    window = whole_utterance(lengths) if window is None else window
     outside = frame >= window.end()
     if window.start is not None:
         outside |= frame < window.start

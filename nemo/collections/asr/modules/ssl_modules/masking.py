@@ -375,11 +375,6 @@ def _check_feats(feats: Tensor, lengths: Tensor, embedding: Tensor) -> None:
         raise ValueError(f"input_lengths must be [B] = [{feats.shape[0]}]; got {list(lengths.shape)}")
 
 
-def _readable(tensor: Tensor) -> bool:
-    """Whether values can be checked without making the host wait for a device or breaking a compiled graph."""
-    return tensor.device.type == "cpu" and tensor.numel() > 0 and not torch.compiler.is_compiling()
-
-
 def _check_frame_counts(name: str, value: Tensor) -> None:
     if not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
@@ -391,7 +386,7 @@ def _checked_lengths(lengths: Tensor, max_time: int) -> Tensor:
     _check_frame_counts("input_lengths", lengths)
     if lengths.dim() != 1:
         raise ValueError(f"input_lengths must be [B]; got {list(lengths.shape)}")
-    if not _readable(lengths):
+    if not block_masks.readable(lengths):
         return lengths.long().clamp(0, max_time)
     values = lengths.tolist()
     shortest, longest = min(values), max(values)
@@ -412,7 +407,7 @@ def _checked_current_frame(current_frame: int | Tensor | None, lengths: Tensor):
     _check_frame_counts("current_frame", current_frame)
     if current_frame.shape != lengths.shape:
         raise ValueError(f"current_frame must be [B] = {list(lengths.shape)}; got {list(current_frame.shape)}")
-    if not _readable(current_frame):
+    if not block_masks.readable(current_frame):
         return current_frame.to(lengths).clamp_min(0)
     first = int(current_frame.min())
     if first < 0:

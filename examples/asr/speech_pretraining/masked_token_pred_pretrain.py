@@ -20,13 +20,14 @@ from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from nemo.utils.exp_manager import exp_manager
+from nemo.utils.trainer_utils import resolve_trainer_cfg
 
 
 @hydra_runner(config_path="../conf/ssl/nest", config_name="nest_fast-conformer_streaming_dynamic")
 def main(cfg: DictConfig) -> None:
     """Builds trainer and model from the config, and trains."""
     logging.info(f"Config:\n{OmegaConf.to_yaml(cfg)}")
-    trainer = pl.Trainer(**cfg.trainer)
+    trainer = pl.Trainer(**resolve_trainer_cfg(cfg.trainer))
     exp_manager(trainer, cfg.get("exp_manager", None))
     model = EncDecDenoiseMaskedTokenPredModel(cfg=cfg.model, trainer=trainer)
     model.maybe_init_from_pretrained_checkpoint(cfg)

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
+from torch.distributed.fsdp import register_fsdp_forward_method
 
 from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
 from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss, MultiMLMLoss, target_mask, token_predictions
@@ -17,13 +18,14 @@ from nemo.collections.asr.models.ssl_models import (
     EncDecDenoiseMaskedTokenPredModel as NemoEncDecDenoiseMaskedTokenPredModel,
 )
 from nemo.collections.asr.models.ssl_models import EncDecMaskedTokenPredModel as NemoEncDecMaskedTokenPredModel
-from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
+from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder, unwrapped_conformer
 from nemo.collections.asr.modules.ssl_modules.codebook_health import CodebookHealth
 from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
 from nemo.collections.asr.modules.ssl_modules.target_alignment import resolve_target_shift
 from nemo.collections.asr.parts.utils.attention_context import AttentionContext, ContextSampler
 from nemo.collections.asr.parts.utils.context_metrics import ContextTotals
 from nemo.collections.asr.parts.utils.repeatable_data import make_repeatable
+from nemo.collections.asr.parts.utils.sharding import full_state_dict, is_sharded, shard_weights
 from nemo.collections.asr.parts.utils.warn_once import warn_once
 from nemo.core.classes.common import typecheck
 from nemo.core.neural_types import LengthsType, NeuralType, SpectrogramType
@@ -134,13 +136,27 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
                 )
             self.mask_processor.left_context_size = self.encoder.evaluation_context().left
 
+    def configure_model(self) -> None:
+        """Splits the weights over ranks under Lightning's `ModelParallelStrategy` (FSDP2); nothing otherwise."""
+        if self.device_mesh is not None and not is_sharded(self):
+            modules = [*self.encoder.layers, self.encoder, self.decoder, self.mask_processor]
+            shard_weights(modules, whole=self, mesh=self.device_mesh)
+            register_fsdp_forward_method(self.mask_processor, "write")
+
+    def save_to(self, save_path: str) -> None:
+        """Writes a `.nemo` file; sharded weights are put together first, so that all ranks must call it then."""
+        if not is_sharded(self):
+            return super().save_to(save_path)
+        weights = full_state_dict(self)
+        self.state_dict = lambda: weights
+        try:
+            super().save_to(save_path)
+        finally:
+            del self.state_dict
+
     @property
     def _conformer(self) -> ConformerEncoder | None:
-        """The encoder, also where `torch.compile` or a checkpoint wrapper stands around it; None for another kind."""
-        encoder = self.encoder
-        for wrapped in ("_orig_mod", "_checkpoint_wrapped_module"):
-            encoder = getattr(encoder, wrapped, encoder)
-        return encoder if isinstance(encoder, ConformerEncoder) else None
+        return unwrapped_conformer(self.encoder)
 
     @property
     def input_types(self) -> dict[str, NeuralType]:
@@ -451,22 +467,6 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
     def multi_test_epoch_end(self, outputs: list[dict[str, Any]], dataloader_idx: int = 0) -> dict[str, Any]:
         """As `multi_validation_epoch_end`, under the names `test_...`."""
         return self._epoch_end(outputs, "test", dataloader_idx)
-
-    def on_validation_epoch_end(self, sync_metrics: bool = False) -> dict[str, Any] | None:
-        """Logs what `multi_validation_epoch_end` gives, under NeMo's prefixes where there are several dataloaders."""
-        self._take_part(self.validation_step_outputs, "val")
-        return super().on_validation_epoch_end(sync_metrics)
-
-    def on_test_epoch_end(self) -> dict[str, Any] | None:
-        """As `on_validation_epoch_end`, for what `multi_test_epoch_end` gives."""
-        self._take_part(self.test_step_outputs, "test")
-        return super().on_test_epoch_end()
-
-    def _take_part(self, outputs: list, mode: str) -> None:
-        """Gives a rank that had no batches something to add up: the others wait for it."""
-        for one in outputs if outputs and isinstance(outputs[0], list) else [outputs]:
-            if not one:
-                one.append({f"{mode}_totals": ContextTotals.none(self._evaluated_contexts(), self.device)})
 
     def on_train_start(self) -> None:
         """Forgets the figures of the sanity check."""

@@ -3,8 +3,7 @@
     WITNESS='{"folder": "witness"}' python pretraining_run.py model.train_ds.manifest_filepath=... ...
 
 `WITNESS` is JSON: `folder` for the files (`rank0.jsonl`, ...); `kill_at`, the number of the batch before which the
-process kills itself; `without_targets`, the `[rank, batch]` that gets no mask; `without_validation`, the rank that
-gets no batch of validation.
+process kills itself; `without_targets`, the `[rank, batch]` that gets no mask.
 """
 
 import json
@@ -40,9 +39,6 @@ def main(witness: dict) -> None:
     class Witness(pl.Callback):
         def setup(self, trainer, model, stage):
             self.file = open(Path(witness["folder"]) / f"rank{trainer.global_rank}.jsonl", "a", buffering=1)
-            if "without_validation" in witness:
-                batches = list(model.val_dataloader()) if trainer.global_rank != witness["without_validation"] else []
-                model._validation_dl = torch.utils.data.DataLoader(Stream(batches), batch_size=None)
 
         def on_train_batch_start(self, trainer, model, batch, batch_idx):
             if model.context_sampler.count == witness.get("kill_at"):
@@ -68,13 +64,6 @@ def main(witness: dict) -> None:
     def weight_of(model):
         weight = next(model.decoder.parameters())
         return (weight.full_tensor() if hasattr(weight, "full_tensor") else weight).detach().double().abs().sum()
-
-    class Stream(torch.utils.data.IterableDataset):
-        def __init__(self, batches):
-            self.batches = batches
-
-        def __iter__(self):
-            return iter(self.batches)
 
     class WitnessedTrainer(pl.Trainer):
         def __init__(self, **options):

@@ -378,5 +378,6 @@ def unmask(mask: Tensor, opened: Tensor, subsampling_factor: int) -> Tensor:
         words = complete.contiguous().view(_WORDS[subsampling_factor][0])
         cleared = words.masked_fill(opened, 0).view(torch.bool)
     else:
-        cleared = encoder_frames(complete, subsampling_factor, False).masked_fill(opened.unsqueeze(2), False).flatten(1)
+        frames = encoder_frames(complete, subsampling_factor, False)
+        cleared = frames.masked_fill(opened.unsqueeze(2), False).flatten(1)
     return cleared[:, : mask.shape[1]]

@@ -30,11 +30,6 @@ class ContextTotals:
         return cls(tuple(contexts), torch.stack(rows))
 
     @classmethod
-    def none(cls, contexts: Sequence[AttentionContext | None], device: torch.device) -> "ContextTotals":
-        """The sums of no batch at all."""
-        return cls(tuple(contexts), torch.zeros(len(contexts), 3, dtype=torch.float64, device=device))
-
-    @classmethod
     def sum(cls, totals: Sequence["ContextTotals"]) -> "ContextTotals":
         """Adds up batches; all of them must have the same contexts."""
         return cls(totals[0].contexts, torch.stack([total.sums for total in totals]).sum(0))

@@ -108,7 +108,7 @@ def main() -> None:
     """Runs the demo and prints its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for corpus, experiment and results")
-    parser.add_argument("--steps", type=int, default=1000, help="training steps of 4 utterances")
+    parser.add_argument("--steps", type=int, default=800, help="training steps of 4 utterances")
     parser.add_argument("--minutes", type=float, default=40.0, help="minutes of training speech")
     arguments = parser.parse_args()
     out = arguments.out.resolve()

@@ -8,6 +8,11 @@ NEMO ?= 3.0.0
 VENV ?= .venv$(if $(filter-out 3.0.0,$(NEMO)),-nemo-$(NEMO))
 READY := $(VENV)/.ready
 
+# glibc gives large tensors back to the system at every step and fetches them anew; on a virtual machine that can take
+# longer than the training itself.
+export MALLOC_MMAP_THRESHOLD_ ?= 4294967296
+export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
+
 .PHONY: demo test lint clean
 
 demo: $(READY)

@@ -25,9 +25,9 @@ import threading
 import time
 from pathlib import Path
 
-CONFIG = (
-    Path(__file__).resolve().parent.parent / "examples/asr/conf/ssl/nest/nest_fast-conformer_streaming_dynamic.yaml"
-)
+CONFIGS = Path(__file__).resolve().parent.parent / "examples/asr/conf/ssl/nest"
+CONFIG = CONFIGS / "nest_fast-conformer_streaming_dynamic.yaml"
+
 SIZES = {
     "small": {"d_model": 176, "n_heads": 4, "n_layers": 16},
     "large": {"d_model": 512, "n_heads": 8, "n_layers": 17},

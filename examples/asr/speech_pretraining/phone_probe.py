@@ -2,9 +2,9 @@
 
     python phone_probe.py --model nest.nemo --corpus demo/corpus --out probe
 
-The corpus is that of `demo_corpus.py`, which knows when each phone was spoken. The classifier is trained on frames of the
-training voices and tested on voices that it has not heard. It is tested twice: on frames that the encoder gives for
-whole files, and on frames that an `EncoderStream` gives live. Beside that stand the most frequent phone's share
+The corpus is that of `demo_corpus.py`, which knows when each phone was spoken. The classifier is trained on frames of
+the training voices and tested on voices that it has not heard. It is tested twice: on frames that the encoder gives
+for whole files, and on frames that an `EncoderStream` gives live. Beside that stand the most frequent phone's share
 (chance), the same classifier on the log-mels that a frame is made of, and on an encoder with random weights. Writes
 `probe.md` and `probe.json`.
 """
@@ -195,12 +195,18 @@ def _labelled(
     return torch.cat(frames), torch.cat(numbers)
 
 
-def _chance(train, test, model, number: FrameLabels) -> float:
+def _chance(
+    train: Sequence[Utterance],
+    test: Sequence[Utterance],
+    model: EncDecDenoiseMaskedTokenPredModel,
+    number: FrameLabels,
+) -> float:
     """How often the phone is the one that training has most often."""
-    trained, tested = (
-        _labelled(split, lambda audio: log_mel_frames(model, audio, number.shift), number)[1]
-        for split in (train, test)
-    )
+
+    def numbers(split: Sequence[Utterance]) -> Tensor:
+        return _labelled(split, lambda audio: log_mel_frames(model, audio, number.shift), number)[1]
+
+    trained, tested = numbers(train), numbers(test)
     most_frequent = torch.bincount(trained[trained >= 0]).argmax()
     return float((tested[tested >= 0] == most_frequent).double().mean())
 

@@ -1,0 +1,474 @@
+"""Does masking in sync with attention help, and which window? The same small model trained with each, and compared.
+
+    python benchmarks/ablation.py --out ablation
+    python benchmarks/ablation.py --out ablation --size large --device cuda
+
+Arms differ in one thing: how masks follow the attention's context, which encoder frame predicts a token, how the
+tokenizer's input is normalised; and, in a second recipe, how much is masked. Data, their order, initial weights,
+contexts drawn, tokens and steps are the same for all arms of a seed. Every arm is evaluated on the same masks, those
+of the base recipe, at each context. Since arms differ in how many targets a step has, they are compared twice: after
+equal steps, and where each had as many targets as the arm with the fewest has in the end. Last, a linear probe for
+phones (`phone_probe.py`) is fitted on the frozen frames.
+
+A run ended at any time goes on where it was. Writes `ablation.md` after each training, so that what is finished can be
+read at once, and `ablation.json` in the end.
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples/asr"
+sys.path.insert(0, str(EXAMPLES / "speech_pretraining"))
+
+CONTEXTS = ([8, 0], [16, 0], [80, 0], [-1, 0])
+BASE = {"masking.mask_prob": 0.02, "masking.block_size": 16}
+DENSER = {"masking.mask_prob": 0.06, "masking.block_size": 24}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train: what it changes in the base arm's config."""
+
+    name: str
+    meaning: str
+    config: dict = field(default_factory=dict)
+
+
+LITERAL = {"masking.causal_window": "tail", "masking.subsampling_factor": 1}
+ARMS = (
+    Arm("sliding", "synced; masks everywhere, no target is blind (the base arm)"),
+    Arm("unsynced", "NeMo's masks, whatever the context", {"masking.causal": False}),
+    Arm("random", "synced; a window anywhere", {"masking.causal_window": "random"}),
+    Arm("tail", "synced; the last window", {"masking.causal_window": "tail"}),
+    Arm("literal", "synced to the context counted in feature frames", LITERAL),
+    Arm("shift 0", "sliding; the token of frames not yet seen is predicted", {"target_shift": 0}),
+    Arm("shift +1", "sliding; a token is predicted one frame later than it can be", {"target_shift": 2}),
+    Arm("not normalised", "sliding; the tokenizer's input as it is", {"quantizer.normalize": "none"}),
+    Arm("sliding, denser", "as sliding, blocks of 24 at 0.06", DENSER),
+    Arm("unsynced, denser", "as unsynced, blocks of 24 at 0.06", {"masking.causal": False, **DENSER}),
+    Arm("tail, denser", "as tail, blocks of 24 at 0.06", {"masking.causal_window": "tail", **DENSER}),
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained on, and for how long."""
+
+    minutes: float
+    steps: int
+    batch: int
+    crop_seconds: float
+    encoder: dict = field(default_factory=dict)
+
+
+SIZES = {
+    "tiny": Size(minutes=1, steps=4, batch=2, crop_seconds=6, encoder={"n_layers": 1, "d_model": 32}),
+    "default": Size(minutes=40, steps=600, batch=8, crop_seconds=12),
+    "large": Size(
+        minutes=400,
+        steps=10000,
+        batch=32,
+        crop_seconds=12,
+        encoder={"n_layers": 16, "d_model": 176, "subsampling_conv_channels": 176},
+    ),
+}
+SEEDS = 3
+EVALUATIONS = 12
+PEAK_LEARNING_RATE, WARM_UP = 2e-3, 100
+PROBE_MINUTES = 10.0
+CRITICAL_T = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+"""Of Student's t, two-sided 5 %, by degrees of freedom."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("ablation"), help="folder for corpus, runs and results")
+    parser.add_argument("--size", choices=SIZES, default="default")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="trainings of each arm, at least 2 (default: 3)")
+    parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS], default=[arm.name for arm in ARMS])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time, each on one CPU thread")
+    parser.add_argument("--train", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)  # a job's own process
+    return parser.parse_args()
+
+
+# -------------------------------------------------------------------------------------------------------- one training
+
+
+@dataclass
+class Speech:
+    """Log-mel features `[D, T]` of utterances."""
+
+    train: list[Tensor]
+    validation: list[Tensor]
+
+
+def features_of(manifest: Path, preprocessor) -> list[Tensor]:
+    from phone_probe import read_split
+
+    features = []
+    for utterance in read_split(manifest):
+        one, length = preprocessor(input_signal=utterance.audio[None], length=torch.tensor([len(utterance.audio)]))
+        features.append(one[0, :, : int(length)].clone())
+    return features
+
+
+def padded(features: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """`[B, D, T]` and lengths `[B]`."""
+    rows = torch.nn.utils.rnn.pad_sequence([one.T for one in features], batch_first=True)
+    return rows.transpose(1, 2).contiguous(), torch.tensor([one.shape[1] for one in features])
+
+
+def build_model(arm: Arm, size: Size, seed: int):
+    """The arm's model: weights from the seed, a tokenizer that is the same for all seeds."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
+
+    with initialize_config_dir(str(EXAMPLES / "conf/ssl/nest"), version_base=None):
+        config = compose("nest_streaming_demo").model
+    OmegaConf.set_struct(config, False)
+    config.update(train_ds=None, validation_ds=None)
+    changes = {
+        "encoder.att_context_size": [list(context) for context in CONTEXTS],
+        "encoder.att_context_probs": None,
+        "context_seed": seed,
+        **{f"encoder.{key}": value for key, value in size.encoder.items()},
+        **BASE,
+        **arm.config,
+    }
+    for key, value in changes.items():
+        OmegaConf.update(config, key, value, force_add=True)
+    torch.manual_seed(0)
+    quantizer = EncDecDenoiseMaskedTokenPredModel(config).quantizer.state_dict()
+    torch.manual_seed(seed + 1)
+    model = EncDecDenoiseMaskedTokenPredModel(config)
+    model.quantizer.load_state_dict(quantizer)
+    return model
+
+
+def fixed_masks(size: Size, features: Tensor, lengths: Tensor) -> Tensor:
+    """The masks `[B, T]` of evaluation, those of the base arm for seed 0."""
+    from nemo.collections.asr.models.ssl_models import SpeechFeatures
+
+    base = build_model(ARMS[0], size, seed=0)
+    return base._evaluation_mask(SpeechFeatures(features, lengths, features, lengths), batch_idx=0, dataloader_idx=0)
+
+
+@torch.no_grad()
+def evaluate(model, features: Tensor, lengths: Tensor, mask: Tensor) -> dict:
+    """Loss and accuracy at each context on given masks, and the entropy of the tokens that the masks hide."""
+    from nemo.collections.asr.models.ssl_models import SpeechFeatures
+    from nemo.collections.asr.parts.utils.attention_context import AttentionContext
+
+    model.eval()
+    speech = SpeechFeatures(features, lengths, features, lengths)
+    figures = {}
+    for pair in CONTEXTS:
+        context = AttentionContext.parse(pair)
+        with model.encoder.evaluating_context(context):
+            log_probs, encoded_len, masks = model._encode(speech, True, context, mask)
+        tokens = model._tokens(speech, encoded_len)
+        nll, correct, targets = (
+            float(value)
+            for value in model.loss.statistics(
+                masks=masks, decoder_outputs=log_probs, targets=tokens, decoder_lengths=encoded_len
+            )
+        )
+        figures[str(pair)] = {"loss": nll / targets, "accuracy": correct / targets, "targets": targets}
+    ids = torch.cat([row[:length] for row, length in zip(tokens[..., 0], encoded_len, strict=True)])
+    shares = torch.bincount(ids).double() / len(ids)
+    shares = shares[shares > 0]
+    figures["tokens"] = {"entropy": float(-(shares * shares.log()).sum()), "most_frequent": float(shares.max())}
+    model.train()
+    return figures
+
+
+def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> None:
+    """Trains one arm with one seed, and writes its result; goes on from its checkpoint where there is one."""
+    from demo_corpus import make_corpus
+    from phone_probe import probe, read_split
+
+    from nemo.collections.asr.losses.ssl_losses.mlm import target_mask
+    from nemo.utils import logging
+
+    logging.setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    corpus = make_corpus(out / "corpus", minutes=size.minutes, progress=False)
+    model = build_model(arm, size, seed)
+    model.eval()
+    with torch.no_grad():
+        speech = Speech(
+            features_of(corpus.train_manifest, model.preprocessor),
+            features_of(corpus.validation_manifest, model.preprocessor),
+        )
+    held_out, held_lengths = padded(speech.validation)
+    mask = fixed_masks(size, held_out, held_lengths)
+    held_out, held_lengths, mask = held_out.to(device), held_lengths.to(device), mask.to(device)
+    model.to(device).train()
+
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(weights, PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1.0, (step + 1) / WARM_UP) * 0.5 * (1.01 + 0.99 * math.cos(math.pi * step / size.steps)),
+    )
+    order = random.Random(seed)
+    first, targets, history = 0, 0.0, []
+    checkpoint = run_folder(out, arm.name, seed) / "checkpoint.pt"
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, map_location=device, weights_only=False)
+        model.load_state_dict(state["model"])
+        model.context_sampler.load_state_dict(state["sampler"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["random"].cpu())
+        order.setstate(state["order"])
+        first, targets, history = state["step"], state["targets"], state["history"]
+
+    every = max(1, size.steps // EVALUATIONS)
+    crop = int(size.crop_seconds * 100)
+    for step in range(first, size.steps):
+        chosen = []
+        for utterance in order.sample(speech.train, size.batch):
+            start = order.randrange(max(1, utterance.shape[1] - crop))
+            chosen.append(utterance[:, start : start + crop])
+        features, lengths = (tensor.to(device) for tensor in padded(chosen))
+        log_probs, encoded_len, masks, tokens = model.forward(
+            processed_signal=features, processed_signal_length=lengths, apply_mask=True
+        )
+        loss = model.loss(masks=masks, decoder_outputs=log_probs, targets=tokens, decoder_lengths=encoded_len)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        schedule.step()
+        one = getattr(model.loss, "mlm_loss", model.loss)
+        counted = target_mask(masks, one.combine_time_steps, one.mask_threshold, encoded_len, one.target_shift)
+        targets += float(counted.sum()) / size.batch
+        if (step + 1) % every == 0 or step + 1 == size.steps:
+            figures = evaluate(model, held_out, held_lengths, mask)
+            history.append({"step": step + 1, "targets": targets, **figures})
+            state = {
+                "model": model.state_dict(),
+                "sampler": model.context_sampler.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "random": torch.get_rng_state(),
+                "order": order.getstate(),
+                "step": step + 1,
+                "targets": targets,
+                "history": history,
+            }
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, checkpoint.with_suffix(".partial"))
+            os.replace(checkpoint.with_suffix(".partial"), checkpoint)
+            line = f"{arm.name} {seed}: step {step + 1} of {size.steps}, train {float(loss):.3f}, "
+            print(line + ", ".join(f"{c} {figures[str(c)]['loss']:.3f}" for c in CONTEXTS), flush=True)
+
+    model.cpu()
+    rows = probe(
+        model,
+        read_split(corpus.train_manifest, PROBE_MINUTES),
+        read_split(corpus.validation_manifest),
+        [list(context) for context in CONTEXTS],
+        online=False,
+        baselines=arm is ARMS[0],
+        progress=False,
+    )
+    result = {"history": history, "probe": {row["frames"]: row["offline"] for row in rows}, "steps": size.steps}
+    _write(run_folder(out, arm.name, seed) / "result.json", json.dumps(result))
+    checkpoint.unlink()
+
+
+def run_folder(out: Path, arm: str, seed: int) -> Path:
+    return out / "runs" / f"{arm.replace(', ', '-').replace(' ', '_')}-{seed}"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+# --------------------------------------------------------------------------------------------------------- all of them
+
+
+def results_of(out: Path, arms: list[str], seeds: int) -> dict[str, dict[int, dict]]:
+    """What is finished, by arm and seed."""
+    found = {
+        arm: {
+            seed: json.loads(path.read_text(encoding="utf-8"))
+            for seed in range(seeds)
+            if (path := run_folder(out, arm, seed) / "result.json").is_file()
+        }
+        for arm in arms
+    }
+    return {arm: by_seed for arm, by_seed in found.items() if by_seed}
+
+
+def at_targets(history: list[dict], targets: float, context: str, figure: str) -> float:
+    """A figure where a training had seen so many targets, on the straight line between two evaluations."""
+    before = None
+    for after in history:
+        if after["targets"] >= targets:
+            break
+        before = after
+    if before is None or before is after:
+        return after[context][figure]
+    share = (targets - before["targets"]) / (after["targets"] - before["targets"])
+    return before[context][figure] * (1 - share) + after[context][figure] * share
+
+
+def spread(values: list[float], digits: int, factor: float = 1.0) -> str:
+    """Mean and standard deviation."""
+    text = f"{factor * statistics.mean(values):.{digits}f}"
+    return f"{text} ± {factor * statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
+
+
+def difference(ours: dict[int, float], base: dict[int, float], digits: int, factor: float = 1.0) -> str:
+    """The mean difference to the base arm over the seeds both have; in bold where a paired t-test calls it real."""
+    seeds = sorted(ours.keys() & base.keys())
+    if not seeds:
+        return "-"
+    differences = [ours[seed] - base[seed] for seed in seeds]
+    mean = statistics.mean(differences)
+    text = f"{factor * mean:+.{digits}f}"
+    if len(seeds) < 2:
+        return text
+    error = statistics.stdev(differences) / math.sqrt(len(seeds))
+    return f"**{text}**" if abs(mean) > CRITICAL_T[len(seeds) - 1] * error else text
+
+
+def report(results: dict[str, dict[int, dict]]) -> str:
+    """The tables, in Markdown."""
+    base = results.get(ARMS[0].name, {})
+    contexts = [str(context) for context in CONTEXTS]
+    last = {arm: {seed: run["history"][-1] for seed, run in runs.items()} for arm, runs in results.items()}
+    comparable = {
+        arm: runs for arm, runs in results.items() if "quantizer.normalize" not in arm_named(arm).config
+    }  # other tokens cannot be compared by their loss
+    fewest = min(figures["targets"] for arm in comparable for figures in last[arm].values())
+    lines = []
+    if base:
+        tokens = last[ARMS[0].name][min(base)]["tokens"]
+        lines += [
+            f"The tokens by their frequency alone: entropy {tokens['entropy']:.3f} nats, most frequent token "
+            f"{100 * tokens['most_frequent']:.1f} %.",
+            "",
+        ]
+
+    def rows(title: str, arms: dict, value, digits: int, factor: float = 1.0) -> None:
+        lines.append(f"\n{title}\n")
+        lines.append(f"| arm | seeds | {' | '.join(contexts)} |\n|---|---|{'---|' * len(contexts)}")
+        for arm, runs in arms.items():
+            cells = []
+            for context in contexts:
+                ours = {seed: value(run, context) for seed, run in runs.items()}
+                cell = spread(list(ours.values()), digits, factor)
+                if arm != ARMS[0].name and base:
+                    theirs = {seed: value(run, context) for seed, run in base.items()}
+                    cell += f" ({difference(ours, theirs, digits, factor)})"
+                cells.append(cell)
+            lines.append(f"| {arm} | {len(runs)} | {' | '.join(cells)} |")
+
+    lines.append("| arm | what it does | targets per utterance |\n|---|---|---|")
+    for arm, runs in results.items():
+        targets = [run["history"][-1]["targets"] / run["steps"] for run in runs.values()]
+        lines.append(f"| {arm} | {arm_named(arm).meaning} | {spread(targets, 1)} |")
+    rows(
+        "Validation loss (nats) after equal steps, by context:",
+        comparable,
+        lambda run, context: run["history"][-1][context]["loss"],
+        3,
+    )
+    rows(
+        "Masked-token accuracy (%) after equal steps, by context:",
+        comparable,
+        lambda run, context: run["history"][-1][context]["accuracy"],
+        1,
+        100,
+    )
+    rows(
+        f"Validation loss (nats) after equal numbers of targets ({fewest:.0f} for each utterance of a batch), by "
+        "context; the learning rate of the arms with more targets was still high there:",
+        comparable,
+        lambda run, context: at_targets(run["history"], fewest, context, "loss"),
+        3,
+    )
+    rows("Phone probe, frame accuracy (%), by context:", results, lambda run, context: run["probe"][context], 1, 100)
+    for name in ("log-mels", "most frequent phone"):
+        values = [run["probe"][name] for run in base.values() if name in run["probe"]]
+        if values:
+            lines.append(f"| {name} | - |{f' {100 * values[0]:.1f} |' * len(contexts)}")
+    lines.append(
+        f"\nMean ± standard deviation over seeds; in brackets the mean difference to `{ARMS[0].name}` of the same "
+        "seed, in bold where a paired t-test calls it real (two-sided, 5 %, each cell for itself: of twenty cells "
+        "without a difference, one comes out bold)."
+    )
+    return "\n".join(lines)
+
+
+def arm_named(name: str) -> Arm:
+    return next(arm for arm in ARMS if arm.name == name)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    size, out = SIZES[arguments.size], arguments.out.resolve()
+    if arguments.train:
+        arm, seed = arguments.train
+        train(arm_named(arm), int(seed), size, out, torch.device(arguments.device))
+        return
+    if not 2 <= arguments.seeds <= len(CRITICAL_T) + 1:
+        raise SystemExit(f"--seeds is {arguments.seeds}, but must be 2 to {len(CRITICAL_T) + 1}")
+
+    from demo_corpus import make_corpus
+    from tqdm import tqdm
+
+    make_corpus(out / "corpus", minutes=size.minutes)
+    # Seed by seed, so that all arms can be compared early.
+    wanted = [(arm, seed) for seed in range(arguments.seeds) for arm in arguments.arms]
+    missing = [(arm, seed) for arm, seed in wanted if not (run_folder(out, arm, seed) / "result.json").is_file()]
+
+    def job(arm: str, seed: int) -> None:
+        command = [sys.executable, __file__, "--out", str(out), "--size", arguments.size]
+        command += ["--device", arguments.device, "--train", arm, str(seed)]
+        folder = run_folder(out, arm, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "log", "ab") as log:
+            subprocess.run(command, check=True, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    with ThreadPoolExecutor(arguments.jobs) as pool, tqdm(total=len(wanted), unit="training") as bar:
+        bar.update(len(wanted) - len(missing))
+        for future in as_completed([pool.submit(job, *one) for one in missing]):
+            try:
+                future.result()
+            except subprocess.CalledProcessError:
+                pool.shutdown(cancel_futures=True)
+                raise
+            bar.update()
+            text = report(results_of(out, arguments.arms, arguments.seeds))
+            _write(out / "ablation.md", text + "\n")
+    results = results_of(out, arguments.arms, arguments.seeds)
+    _write(out / "ablation.md", report(results) + "\n")
+    _write(out / "ablation.json", json.dumps(results, indent=1))
+    print(report(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -40,10 +40,13 @@ def tiny_config() -> Callable:
 
     `tiny_config("encoder.causal_downsampling=false", ...)`, or a dict of dotted keys and values.
     """
+    from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     def make(overrides: dict | None = None, config: str = "nest_fast-conformer_streaming_dynamic"):
-        cfg = OmegaConf.load(CONFIGS / f"{config}.yaml")
+        with initialize_config_dir(str(CONFIGS), version_base=None):
+            cfg = compose(config)
+        OmegaConf.set_struct(cfg, False)
         small = {
             "num_classes": 32,
             "encoder.n_layers": 2,
@@ -69,14 +72,16 @@ def tiny_model(tiny_config) -> Callable:
     """Builds a tiny model from the shipped config: `tiny_model({"mask_position": "post_conv"}, denoise=False)`."""
     import torch
 
-    def make(overrides: dict | None = None, denoise: bool = True, seed: int = 0):
+    def make(overrides: dict | None = None, denoise: bool = True, seed: int = 0, **config):
         from nemo.collections.asr.models.ssl_models import (
             EncDecDenoiseMaskedTokenPredModel,
             EncDecMaskedTokenPredModel,
         )
 
         torch.manual_seed(seed)
-        return (EncDecDenoiseMaskedTokenPredModel if denoise else EncDecMaskedTokenPredModel)(tiny_config(overrides))
+        return (EncDecDenoiseMaskedTokenPredModel if denoise else EncDecMaskedTokenPredModel)(
+            tiny_config(overrides, **config)
+        )
 
     return make
 

@@ -32,7 +32,6 @@ def pretrain(corpus: Corpus, out: Path, steps: int) -> Path:
     """Trains with the pretraining script, which goes on from its last checkpoint, and returns the `.nemo` file."""
     options = {
         "model.train_ds.manifest_filepath": corpus.train_manifest,
-        "model.train_ds.noise_manifest": corpus.noise_manifest,
         "model.validation_ds.manifest_filepath": corpus.validation_manifest,
         "trainer.max_steps": steps,
         "exp_manager.exp_dir": out,

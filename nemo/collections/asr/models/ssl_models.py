@@ -27,6 +27,7 @@ from nemo.collections.asr.parts.utils.context_metrics import ContextTotals
 from nemo.collections.asr.parts.utils.repeatable_data import make_repeatable
 from nemo.collections.asr.parts.utils.sharding import full_state_dict, is_sharded, shard_weights
 from nemo.collections.asr.parts.utils.warn_once import warn_once
+from nemo.collections.asr.parts.utils.weight_report import reported_loading
 from nemo.core.classes.common import typecheck
 from nemo.core.neural_types import LengthsType, NeuralType, SpectrogramType
 from nemo.utils import logging
@@ -142,6 +143,11 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
             modules = [*self.encoder.layers, self.encoder, self.decoder, self.mask_processor]
             shard_weights(modules, whole=self, mesh=self.device_mesh)
             register_fsdp_forward_method(self.mask_processor, "write")
+
+    def maybe_init_from_pretrained_checkpoint(self, cfg: DictConfig, map_location: str = "cpu") -> None:
+        """Starts from the weights that `cfg` names (`init_from_nemo_model`, ...), and logs which of them fitted."""
+        with reported_loading(self):
+            super().maybe_init_from_pretrained_checkpoint(cfg, map_location)
 
     def save_to(self, save_path: str) -> None:
         """Writes a `.nemo` file; sharded weights are put together first, so that all ranks must call it then."""

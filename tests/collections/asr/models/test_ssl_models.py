@@ -525,3 +525,37 @@ class TestEvaluation:
         sums = outputs[0]["val_totals"].sums + outputs[1]["val_totals"].sums
         torch.testing.assert_close(logs["val_loss_8_0"].double(), sums[0, 0] / sums[0, 2], atol=1e-6, rtol=0)
         assert outputs[0]["val_totals"].sums[0, 2] != outputs[1]["val_totals"].sums[0, 2]
+
+
+def test_a_streaming_model_starts_from_an_offline_one_and_says_what_fitted(tiny_model, tmp_path, caplog):
+    offline = {
+        "encoder.causal_downsampling": False,
+        "encoder.conv_norm_type": "batch_norm",
+        "encoder.conv_context_size": None,
+        "encoder.att_context_size": [-1, -1],
+        "masking.causal": False,
+        "num_classes": 16,
+    }
+    other = tiny_model(offline, seed=1)
+    other.save_to(str(tmp_path / "offline.nemo"))
+    model = tiny_model(seed=2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    logger = logging._logger
+    logger.addHandler(caplog.handler)
+    try:
+        model.maybe_init_from_pretrained_checkpoint(
+            OmegaConf.create({"init_from_nemo_model": str(tmp_path / "offline.nemo")})
+        )
+    finally:
+        logger.removeHandler(caplog.handler)
+
+    theirs, ours = other.state_dict(), model.state_dict()
+    misfits = [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
+    assert misfits
+    for name, value in ours.items():
+        loaded = name in theirs and name not in misfits
+        assert torch.equal(value, theirs[name] if loaded else before[name]), name
+    text = caplog.text
+    assert f"Loaded {len(ours) - len(misfits)} of {len(ours)} tensors" in text
+    assert all(name.split(".")[-1] in text for name in misfits)
+    assert "not in this model: encoder.layers.*.conv.batch_norm.running_mean (2 of them)" in text

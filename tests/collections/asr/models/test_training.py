@@ -13,7 +13,12 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
 
 from nemo.collections.asr.parts.submodules.conformer_modules import ConformerLayer
 from nemo.collections.asr.parts.utils.repeatable_data import RepeatableLoader
-from nemo.collections.asr.parts.utils.streaming_utils import release_dynamic_context, set_dynamic_context
+from nemo.collections.asr.parts.utils.streaming_utils import (
+    EncoderStream,
+    dynamic_context,
+    release_dynamic_context,
+    set_dynamic_context,
+)
 from nemo.utils import logging
 
 SMALL = {
@@ -33,9 +38,9 @@ SEED_OF_ALL_THREE = 3
 def trainable(tiny_model, training_data):
     """A tiny model with dropout, noise and other speakers in its data; overrides are dotted keys of `model`."""
 
-    def make(overrides: dict | None = None):
+    def make(overrides: dict | None = None, **config):
         data = {"train_ds": training_data("speech", shuffle=True), "validation_ds": training_data("other")}
-        model = tiny_model({**SMALL, **data, **(overrides or {})})
+        model = tiny_model({**SMALL, **data, **(overrides or {})}, **config)
         seed_all(0)
         return model
 
@@ -226,3 +231,22 @@ class TestWhatWrapsTheEncoder:
         assert run.contexts == bare.contexts
         assert run.losses == pytest.approx(bare.losses, rel=1e-5)
         assert graphs[0] == graphs[-1] > 0
+
+
+def test_the_chunked_recipe_trains_and_streams_at_each_of_its_contexts(trainable, tiny_config, fit, audio):
+    contexts = [[70, 13], [70, 6], [70, 1], [70, 0]]
+    model = trainable({"encoder.att_context_size": contexts}, config="nest_fast-conformer_streaming_chunked")
+    assert model.encoder.att_context_style == "chunked_limited"
+    run = fit(model, max_steps=8)
+    assert {tuple(context) for context in run.contexts} == {tuple(context) for context in contexts}
+    assert all(np.isfinite(run.losses)) and all(loss > 0 for loss in run.losses)
+
+    speech, lengths = audio[0][:1], audio[1][:1]
+    for context in contexts:
+        with dynamic_context(model.eval(), context), torch.inference_mode():
+            features, feature_lengths = model.preprocessor(input_signal=speech, length=lengths)
+            offline, _ = model.encoder(audio_signal=features, length=feature_lengths)
+        with EncoderStream(model, context) as stream:
+            pieces = [stream.push(piece)[0] for piece in speech.split(1600, dim=1)]
+            live = torch.cat([*pieces, stream.finish()[0]], dim=2)
+        torch.testing.assert_close(live, offline, atol=1e-4, rtol=0)

@@ -1,0 +1,59 @@
+"""Files for NeMo without this patch."""
+
+import os
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nemo.core.classes import ModelPT
+
+__all__ = ["save_for_stock_nemo", "stock_config"]
+
+NEW_KEYS = {
+    "masking": ("causal", "left_context_size", "causal_window", "current_frame", "subsampling_factor"),
+    "quantizer": ("normalize",),
+    "loss": ("target_shift",),
+}
+"""Arguments of modules that NeMo's own classes refuse, by section of the model's config."""
+
+
+def stock_config(cfg: DictConfig) -> DictConfig:
+    """A copy of a model's config that NeMo's own classes take; keys that they would not read are gone as well."""
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    with open_dict(cfg):
+        for section, keys in NEW_KEYS.items():
+            for key in keys:
+                if isinstance(cfg.get(section), DictConfig):
+                    cfg[section].pop(key, None)
+        for key in ("target_shift", "context_seed", "context_presets"):
+            cfg.pop(key, None)
+        probabilities = cfg.get("encoder", {}).get("att_context_probs")
+        if probabilities is not None and sum(probabilities) != 1:
+            # Here a sum within 1e-6 is taken. NeMo wants exactly 1, in floating point, and draws evenly for null.
+            cfg.encoder.att_context_probs = None if len(set(probabilities)) == 1 else _summing_to_one(probabilities)
+    return cfg
+
+
+def _summing_to_one(probabilities: list[float]) -> list[float]:
+    scaled = [float(value) / sum(probabilities) for value in probabilities]
+    largest = scaled.index(max(scaled))
+    while (total := sum(scaled)) != 1:
+        scaled[largest] += 1 - total
+    return scaled
+
+
+def save_for_stock_nemo(model: ModelPT, path: str | os.PathLike) -> None:
+    """Writes a `.nemo` file that restores on NeMo without this patch: its weights untouched, new config keys taken out.
+
+    What those keys asked for is lost in the file. Masking is NeMo's, and follows no context; tokens are made of features
+    as they are. The encoder is the same.
+
+    Args:
+        model: any NeMo model; it is as before afterwards.
+        path: of the file, ending in `.nemo`.
+    """
+    written = model._cfg
+    model._cfg = stock_config(written)
+    try:
+        model.save_to(str(path))
+    finally:
+        model._cfg = written

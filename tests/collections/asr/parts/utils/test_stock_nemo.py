@@ -1,0 +1,81 @@
+"""Files that restore on NeMo without the patch."""
+
+import os
+import subprocess
+import sys
+
+import torch
+from omegaconf import OmegaConf
+
+from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
+from nemo.collections.asr.parts.utils.stock_nemo import save_for_stock_nemo, stock_config
+
+ON_STOCK_NEMO = """
+import sys, torch
+from omegaconf import OmegaConf, open_dict
+from nemo.collections.asr.models import EncDecCTCModel, EncDecDenoiseMaskedTokenPredModel
+from nemo.collections.asr.modules import RandomBlockMasking
+
+assert not hasattr(RandomBlockMasking, "draw_causal"), "the patch is on"
+file, answers = sys.argv[1:]
+audio, lengths = torch.load(answers + ".audio")
+model = EncDecDenoiseMaskedTokenPredModel.restore_from(file).eval()
+asr = OmegaConf.create({
+    "sample_rate": 16000, "labels": [" ", "a", "b"],
+    "preprocessor": model.cfg.preprocessor, "encoder": model.cfg.encoder,
+    "decoder": {"_target_": "nemo.collections.asr.modules.ConvASRDecoder", "feat_in": model.cfg.encoder.d_model,
+                "num_classes": 3, "vocabulary": [" ", "a", "b"]},
+    "optim": {"name": "adamw", "lr": 1e-3},
+})
+ctc = EncDecCTCModel(asr)
+ctc.maybe_init_from_pretrained_checkpoint(OmegaConf.create({"init_from_nemo_model": file}))
+ctc.eval()
+with torch.no_grad():
+    encoded = []
+    for one in (model, ctc):
+        features, frames = one.preprocessor(input_signal=audio, length=lengths)
+        encoded.append(one.encoder(audio_signal=features, length=frames)[0])
+torch.save(encoded, answers)
+"""
+
+
+def test_stock_nemo_restores_the_file_and_starts_asr_from_it(tiny_model, audio, tmp_path):
+    model = tiny_model({"encoder.att_context_probs": [0.2, 0.3, 0.5000001]}).eval()
+    written = OmegaConf.to_yaml(model.cfg)
+    file, answers = tmp_path / "stock.nemo", tmp_path / "encoded.pt"
+    save_for_stock_nemo(model, file)
+    assert OmegaConf.to_yaml(model.cfg) == written
+
+    torch.save(audio, f"{answers}.audio")
+    command = [sys.executable, "-c", ON_STOCK_NEMO, str(file), str(answers)]
+    # No other NeMo of ours either: neither through the working directory nor through PYTHONPATH.
+    environment = {**os.environ, "NEMO_OVERLAY": "0"}
+    environment.pop("PYTHONPATH", None)
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+    with torch.no_grad():
+        features, frames = model.preprocessor(input_signal=audio[0], length=audio[1])
+        expected = model.encoder(audio_signal=features, length=frames)[0]
+    restored, asr = torch.load(answers)
+    torch.testing.assert_close(restored, expected)
+    torch.testing.assert_close(asr, expected)
+
+
+def test_the_weights_are_untouched_and_the_patch_restores_the_file_too(tiny_model, tmp_path):
+    model = tiny_model()
+    save_for_stock_nemo(model, tmp_path / "stock.nemo")
+    restored = EncDecDenoiseMaskedTokenPredModel.restore_from(str(tmp_path / "stock.nemo"))
+    assert not restored.mask_processor.causal
+    theirs = restored.state_dict()
+    assert model.state_dict().keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in model.state_dict().items())
+
+
+def test_probabilities_sum_to_one_exactly():
+    cfg = OmegaConf.create({"encoder": {"att_context_probs": [0.1] * 10}})
+    assert stock_config(cfg).encoder.att_context_probs is None
+    cfg.encoder.att_context_probs = [0.1, 0.2, 0.7000003]
+    assert sum(stock_config(cfg).encoder.att_context_probs) == 1
+    cfg.encoder.att_context_probs = [0.25, 0.75]
+    assert list(stock_config(cfg).encoder.att_context_probs) == [0.25, 0.75]

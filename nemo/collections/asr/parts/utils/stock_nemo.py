@@ -42,10 +42,10 @@ def _summing_to_one(probabilities: list[float]) -> list[float]:
 
 
 def save_for_stock_nemo(model: ModelPT, path: str | os.PathLike) -> None:
-    """Writes a `.nemo` file that restores on NeMo without this patch: its weights untouched, new config keys taken out.
+    """Writes a `.nemo` file that restores on NeMo without this patch: same weights, new config keys taken out.
 
-    What those keys asked for is lost in the file. Masking is NeMo's, and follows no context; tokens are made of features
-    as they are. The encoder is the same.
+    What those keys asked for is lost in the file: masking is NeMo's, which follows no context, and tokens are made of
+    features as they are. The encoder is the same.
 
     Args:
         model: any NeMo model; it is as before afterwards.

@@ -8,8 +8,8 @@ Each side is a process of its own that trains through Lightning: NeMo's with `NE
 out, and ours. Both run the recipe that NeMo can train (`pad_to: 16`, no causal subsampling, unlimited attention,
 features normalised over the utterance), on the same audio and from the same weights; the streaming recipe, which NeMo
 cannot train, is run by ours alone. The processes take turns, one step each, so that a busy machine slows all alike.
-Memory is what a step needs at its peak beyond what lay there before the first one: of the process on a CPU, of the
-allocator on a GPU.
+CPU seconds are those of all threads, and say more than the clock where other machines share the host. Memory is what a
+step needs at its peak beyond what lay there before the first one: of the process on a CPU, of the allocator on a GPU.
 
 `--profile` prints how a step divides into its parts and operators instead (torch.profiler).
 """
@@ -120,13 +120,17 @@ def run_side(arguments: argparse.Namespace) -> None:
             if not sys.stdin.readline():
                 raise SystemExit("the benchmark has ended")
             self.watch = PeakMemory(trainer.strategy.root_device)
-            self.begun = time.perf_counter()
+            self.begun, self.begun_cpu = time.perf_counter(), time.process_time()
 
         def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
             if arguments.device == "cuda":
                 torch.cuda.synchronize()
-            seconds = time.perf_counter() - self.begun
-            answer = {"seconds": seconds, "bytes": self.watch.stop() - self.before, "loss": float(outputs["loss"])}
+            answer = {
+                "seconds": time.perf_counter() - self.begun,
+                "cpu_seconds": time.process_time() - self.begun_cpu,
+                "bytes": self.watch.stop() - self.before,
+                "loss": float(outputs["loss"]),
+            }
             answer["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
             if parts is not None and batch_idx == arguments.steps + 1:
                 answer["profile"] = parts.summary()
@@ -137,7 +141,7 @@ def run_side(arguments: argparse.Namespace) -> None:
         devices=1,
         precision=arguments.precision,
         max_steps=arguments.steps + 2,
-        callbacks=[InTurns(), *([parts] if parts else [])],
+        callbacks=[*([parts] if parts else []), InTurns()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -188,7 +192,7 @@ class PeakMemory:
 
 
 def Parts(model):
-    """A callback that profiles the last step; `summary()` divides it by part and by operator."""
+    """A callback that profiles the measured steps; `summary()` divides it by part and by operator."""
     import lightning.pytorch as pl
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
@@ -219,10 +223,11 @@ def Parts(model):
             self.open.pop().__exit__(None, None, None)
 
         def on_train_batch_start(self, trainer, model, batch, batch_idx):
-            if batch_idx == trainer.max_steps - 1:
+            if batch_idx == 2:
                 kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
                 self.profile = profile(activities=kinds)
                 self.profile.__enter__()
+            if batch_idx >= 2:
                 self.enter("step")
 
         def on_before_backward(self, trainer, model, loss):
@@ -234,9 +239,11 @@ def Parts(model):
         def on_before_optimizer_step(self, trainer, model, optimizer):
             self.enter("optimizer")
 
-        def summary(self) -> dict:
+        def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
             while self.open:
                 self.leave()
+
+        def summary(self) -> dict:
             self.profile.__exit__(None, None, None)
             events = self.profile.key_averages()
             parts = {e.key[6:]: e.cpu_time_total for e in events if e.key.startswith("part: ")}
@@ -294,21 +301,19 @@ class Side:
 
 
 def print_comparison(answers: dict[str, list[dict]]) -> None:
-    print("\n| | parameters | s a step | steps per second, of NeMo's | peak memory | of NeMo's | last loss |")
-    print("|---|---|---|---|---|---|---|")
+    columns = "s a step", "NeMo's / it", "CPU s a step", "NeMo's / it", "peak memory", "of NeMo's", "last loss"
+    print(f"\n| | parameters | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}")
+    theirs = answers.get("NeMo")
     for name, steps in answers.items():
-        seconds = [step["seconds"] for step in steps]
+        cells = [f"{steps[0]['parameters'] / 1e6:.1f}M"]
+        for kind in ("seconds", "cpu_seconds"):
+            cells.append(f"{statistics.median(step[kind] for step in steps):.3f}")
+            ratio = theirs and statistics.median(b[kind] / a[kind] for a, b in zip(steps, theirs, strict=True))
+            cells.append(f"{ratio:.2f} x" if ratio else "-")
         peak = max(step["bytes"] for step in steps)
-        speed = memory_share = "-"
-        if name != "NeMo" and "NeMo" in answers:
-            theirs = answers["NeMo"]
-            ratios = [b["seconds"] / a["seconds"] for a, b in zip(steps, theirs, strict=True)]
-            speed = f"{statistics.median(ratios):.2f} x"
-            memory_share = f"{peak / max(step['bytes'] for step in theirs):.2f} x"
-        print(
-            f"| {name} | {steps[0]['parameters'] / 1e6:.1f}M | {statistics.median(seconds):.3f} | {speed} | "
-            f"{peak / 1e9:.2f} GB | {memory_share} | {steps[-1]['loss']:.3f} |"
-        )
+        cells.append(f"{peak / 1e9:.2f} GB")
+        cells.append(f"{peak / max(step['bytes'] for step in theirs):.2f} x" if theirs else "-")
+        print(f"| {name} | {' | '.join(cells)} | {steps[-1]['loss']:.3f} |")
 
 
 def print_profile(answers: dict[str, list[dict]]) -> None:

@@ -137,7 +137,7 @@ def test_speech_is_neither_silent_nor_clipped_and_pauses_are_not_digital_zero(co
         assert 0.04 < np.sqrt(np.mean(audio**2)) < 0.1
         assert 0.2 < np.abs(audio).max() < 1.0
         head = audio[:1600]  # the pause before the first sentence
-        assert 0.0004 < np.sqrt(np.mean(head**2)) < 0.0006
+        assert 0.00008 < np.sqrt(np.mean(head**2)) < 0.00012
 
 
 def test_noises_are_of_every_kind_and_5_to_20_s_long(corpus):

@@ -3,7 +3,8 @@
     python export_to_nemo.py --model streaming.nemo --out stock.nemo
 
 The weights are those of the model; config keys that NeMo's own classes refuse are taken out. On NeMo, the file
-initialises an ASR model as any NEST file does (`+init_from_nemo_model=stock.nemo`).
+initialises an ASR model as any NEST file does: `+init_from_nemo_model.nest.path=stock.nemo
+'+init_from_nemo_model.nest.include=[preprocessor,encoder]'`.
 """
 
 import argparse

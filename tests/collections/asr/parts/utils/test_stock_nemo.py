@@ -28,13 +28,14 @@ asr = OmegaConf.create({
     "optim": {"name": "adamw", "lr": 1e-3},
 })
 ctc = EncDecCTCModel(asr)
-ctc.maybe_init_from_pretrained_checkpoint(OmegaConf.create({"init_from_nemo_model": file}))
+part = {"path": file, "include": ["preprocessor", "encoder"]}
+ctc.maybe_init_from_pretrained_checkpoint(OmegaConf.create({"init_from_nemo_model": {"nest": part}}))
 ctc.eval()
 with torch.no_grad():
     encoded = []
     for one in (model, ctc):
         features, frames = one.preprocessor(input_signal=audio, length=lengths)
-        encoded.append(one.encoder(audio_signal=features, length=frames)[0])
+        encoded.append(one.encoder(audio_signal=features, length=frames)[0].clone())
 torch.save(encoded, answers)
 """
 

@@ -1,0 +1,61 @@
+"""The linear probe for phones: labels at the right frames, a classifier that works, equal frames live and offline."""
+
+import json
+
+import pytest
+import torch
+from phone_probe import FrameLabels, LinearProbe, Utterance, corpus_of, offline_frames, probe, table
+
+
+def speech(seconds: float, phones: list[tuple[str, float, float]], seed: int = 0) -> Utterance:
+    generator = torch.Generator().manual_seed(seed)
+    return Utterance(0.1 * torch.randn(int(16000 * seconds), generator=generator), phones)
+
+
+def test_a_frame_has_the_phone_in_the_middle_of_the_token_it_has_just_seen(tiny_model):
+    model = tiny_model()
+    # Causal striding: frame k + 1 is the first one that has seen token k, whose middle is 80 k + 35 ms.
+    phones = [("a", 0.0, 0.1), ("b", 0.1, 0.2), ("c", 0.2, 9.0)]
+    labels = FrameLabels(model, ["a", "b"])(speech(1.0, phones), frames=6)
+    assert labels.tolist() == [-1, 0, 1, 1, -1, -1]
+
+
+def test_without_causal_striding_a_frame_has_the_phone_of_its_own_token(tiny_model):
+    labels = FrameLabels(tiny_model({"encoder.causal_downsampling": False}), ["a", "b", "c"])
+    phones = [("a", 0.0, 0.1), ("b", 0.1, 0.2), ("c", 0.2, 9.0)]
+    assert labels(speech(1.0, phones), frames=4).tolist() == [0, 1, 1, 2]
+
+
+def test_the_probe_finds_what_can_be_found_linearly_and_no_more():
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(3000, 5, generator=generator)
+    labels = frames[:, :3].argmax(1)
+    guessed = torch.randint(0, 3, labels.shape, generator=generator)
+    assert LinearProbe(frames[:2000], labels[:2000], 3).accuracy(frames[2000:], labels[2000:]) > 0.95
+    assert LinearProbe(frames[:2000], guessed[:2000], 3).accuracy(frames[2000:], guessed[2000:]) < 0.42
+
+
+def test_frames_without_a_phone_do_not_count():
+    frames = torch.eye(2).repeat(50, 1)
+    labels = torch.tensor([0, 1]).repeat(50)
+    odd = torch.cat([frames, 100 * torch.ones(7, 2)])
+    one = LinearProbe(odd, torch.cat([labels, torch.full((7,), -1)]), 2)
+    assert one.accuracy(odd, torch.cat([labels, torch.full((7,), -1)])) == 1.0
+
+
+def test_live_frames_score_as_offline_frames_do(tiny_model):
+    model = tiny_model()
+    phones = [("a", 0.3 * n, 0.3 * n + 0.15) if n % 2 else ("b", 0.3 * n, 0.3 * n + 0.3) for n in range(8)]
+    train, test = [speech(2.4, phones, seed) for seed in range(3)], [speech(2.4, phones, 9)]
+    rows = probe(model, train, test, [[8, 0], [-1, 0]], progress=False)
+    assert [row["frames"] for row in rows] == ["[8, 0]", "[-1, 0]", "log-mels", "most frequent phone"]
+    assert all(row["online"] == row["offline"] for row in rows[:2])
+    assert 0.5 < rows[3]["offline"] < 1
+    assert offline_frames(model, test[0].audio, [8, 0]).shape[1] == model.cfg.encoder.d_model
+    assert "| [8, 0] | " in table(rows, "note") and table(rows, "note").endswith("note")
+
+
+def test_a_folder_without_a_corpus_is_named(tmp_path):
+    (tmp_path / "other.json").write_text(json.dumps({}))
+    with pytest.raises(FileNotFoundError, match="holds no corpus"):
+        corpus_of(tmp_path)

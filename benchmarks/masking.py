@@ -3,6 +3,7 @@
     python benchmarks/masking.py
     python benchmarks/masking.py --device cuda
     python benchmarks/masking.py --shapes 32,80,2000 --seconds 20
+    python benchmarks/masking.py --cpu-time          (CPU seconds of one thread: for a host shared with others)
 
 Times are medians of calls that alternate between the variants, so that a busy machine slows all of them alike; a ratio
 is the median over the rounds of a variant's time by NeMo's in the same round. "writing" is `torch.where` alone with a
@@ -38,20 +39,26 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="time for each shape and recipe")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of torch")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU seconds of one thread, not the clock's")
     return parser.parse_args()
 
 
-def seconds_of(call: Callable, device: torch.device) -> float:
+def seconds_of(call: Callable, device: torch.device, clock: Callable[[], float]) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock()
     call()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def rounds(calls: dict[str, Callable], seconds: float, device: torch.device) -> dict[str, list[float]]:
+def rounds(
+    calls: dict[str, Callable],
+    seconds: float,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Times of each call, for as long as `seconds` and at least 5 rounds; each round begins with another call."""
     for call in calls.values():
         call()
@@ -60,7 +67,7 @@ def rounds(calls: dict[str, Callable], seconds: float, device: torch.device) -> 
     begun = time.perf_counter()
     while len(times[names[0]]) < 5 or time.perf_counter() - begun < seconds:
         for name in names:
-            times[name].append(seconds_of(calls[name], device))
+            times[name].append(seconds_of(calls[name], device, clock))
         names.append(names.pop(0))
     return times
 
@@ -112,7 +119,8 @@ def report(shape: tuple[int, int, int], recipe: str, arguments: argparse.Namespa
     embedding = masking["not causal"].mask_embedding.view(1, -1, 1)
     calls["writing"] = lambda: torch.where(mask, embedding, feats)
 
-    times = rounds(calls, arguments.seconds, device)
+    clock = time.thread_time if arguments.cpu_time else time.perf_counter
+    times = rounds(calls, arguments.seconds, device, clock)
     medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     row = f"{str(list(shape)):<16}{recipe:<10}{medians['writing']:>9.3f}{medians['NeMo']:>9.3f}"
     held = True
@@ -145,8 +153,11 @@ def report_cuda(masking: dict, feats: torch.Tensor, lengths: torch.Tensor, secon
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.cpu_time:
+        arguments.threads = 1
     torch.set_num_threads(arguments.threads)
-    print(f"{arguments.device}, torch {torch.__version__}, {arguments.threads} CPU threads; left context {LEFT}")
+    threads = "CPU time of 1 thread" if arguments.cpu_time else f"{arguments.threads} CPU threads"
+    print(f"{arguments.device}, torch {torch.__version__}, {threads}; left context {LEFT}")
     print("ms, and for ours the ratio to NeMo's; ! is over the bound\n")
     print(f"{'[B, D, T]':<16}{'recipe':<10}{'writing':>9}{'NeMo':>9}", end="")
     print("".join(f"{name:>10}{'':>7}" for name in BOUNDS) + f"{'rounds':>8}")

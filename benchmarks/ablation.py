@@ -107,15 +107,8 @@ def parse_arguments() -> argparse.Namespace:
 # -------------------------------------------------------------------------------------------------------- one training
 
 
-@dataclass
-class Speech:
-    """Log-mel features `[D, T]` of utterances."""
-
-    train: list[Tensor]
-    validation: list[Tensor]
-
-
 def features_of(manifest: Path, preprocessor) -> list[Tensor]:
+    """Log-mel features `[D, T]` of a manifest's utterances."""
     from phone_probe import read_split
 
     features = []
@@ -211,11 +204,8 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
     model = build_model(arm, size, seed)
     model.eval()
     with torch.no_grad():
-        speech = Speech(
-            features_of(corpus.train_manifest, model.preprocessor),
-            features_of(corpus.validation_manifest, model.preprocessor),
-        )
-    held_out, held_lengths = padded(speech.validation)
+        utterances = features_of(corpus.train_manifest, model.preprocessor)
+        held_out, held_lengths = padded(features_of(corpus.validation_manifest, model.preprocessor))
     mask = fixed_masks(size, held_out, held_lengths)
     held_out, held_lengths, mask = held_out.to(device), held_lengths.to(device), mask.to(device)
     model.to(device).train()
@@ -243,7 +233,7 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
     crop = int(size.crop_seconds * 100)
     for step in range(first, size.steps):
         chosen = []
-        for utterance in order.sample(speech.train, size.batch):
+        for utterance in order.sample(utterances, size.batch):
             start = order.randrange(max(1, utterance.shape[1] - crop))
             chosen.append(utterance[:, start : start + crop])
         features, lengths = (tensor.to(device) for tensor in padded(chosen))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
+from stopwatch import seconds_of
 
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder, _nemo_create_masks
@@ -52,16 +53,6 @@ def small_recipe(device: torch.device) -> EncDecDenoiseMaskedTokenPredModel:
     config.update(train_ds=None, validation_ds=None)
     torch.manual_seed(0)
     return EncDecDenoiseMaskedTokenPredModel(config).to(device).train()
-
-
-def seconds_of(call: Callable, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def step_times(

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from stopwatch import seconds_of
 from torch.profiler import ProfilerActivity, profile
 
 from nemo.collections.asr.modules.ssl_modules.masking import NemoRandomBlockMasking, RandomBlockMasking
@@ -41,16 +42,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of torch")
     parser.add_argument("--cpu-time", action="store_true", help="CPU seconds of one thread, not the clock's")
     return parser.parse_args()
-
-
-def seconds_of(call: Callable, device: torch.device, clock: Callable[[], float]) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = clock()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return clock() - start
 
 
 def rounds(

@@ -13,12 +13,12 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from stopwatch import seconds_of
 
 from nemo.collections.asr.modules.ssl_modules.quantizers import (
     NemoRandomProjectionVectorQuantizer,
@@ -40,16 +40,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=41, help="calls of each of our variants; NeMo's gets a tenth")
     parser.add_argument("--skip-nemo", action="store_true")
     return parser.parse_args()
-
-
-def seconds_of(call: Callable, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def peak_bytes(call: Callable, device: torch.device) -> int:

@@ -111,7 +111,7 @@ def run_side(arguments: argparse.Namespace) -> None:
         noisy_audio=clean + noise,
         noisy_audio_len=lengths,
     )
-    parts = Parts(model) if arguments.profile else None
+    parts = parts_of_a_step(model) if arguments.profile else None
 
     class InTurns(pl.Callback):
         def on_train_batch_start(self, trainer, model, batch, batch_idx):
@@ -191,7 +191,7 @@ class PeakMemory:
         return self.peak
 
 
-def Parts(model):
+def parts_of_a_step(model):
     """A callback that profiles the measured steps; `summary()` divides it by part and by operator."""
     import lightning.pytorch as pl
     import torch

@@ -18,12 +18,13 @@ from pathlib import Path
 import soundfile
 import torch
 from demo_corpus import Corpus, make_corpus
+from extract_features import parse_context
+from omegaconf import open_dict
 from torch import Tensor
 from tqdm import tqdm
 
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
 from nemo.collections.asr.modules.ssl_modules.target_alignment import resolve_target_shift
-from nemo.collections.asr.parts.utils.attention_context import AttentionContext
 from nemo.collections.asr.parts.utils.streaming_utils import EncoderStream, dynamic_context
 
 CONTEXTS = ("8,0", "16,0", "80,0", "320,0", "-1,0")
@@ -213,8 +214,11 @@ def _chance(
 
 def untrained(model: EncDecDenoiseMaskedTokenPredModel, seed: int = 0) -> EncDecDenoiseMaskedTokenPredModel:
     """A model of the same config with random weights."""
+    config = model.cfg.copy()
+    with open_dict(config):
+        config.update(train_ds=None, validation_ds=None, test_ds=None)
     torch.manual_seed(seed)
-    return type(model)(model.cfg)
+    return type(model)(config)
 
 
 def table(rows: Sequence[dict], train_frames: str) -> str:
@@ -251,10 +255,7 @@ def main() -> None:
     corpus = corpus_of(arguments.corpus)
     train, test = read_split(corpus.train_manifest, arguments.minutes), read_split(corpus.validation_manifest)
     model = EncDecDenoiseMaskedTokenPredModel.restore_from(arguments.model, map_location="cpu")
-    contexts = [
-        AttentionContext.parse([int(size) for size in text.split(",")]).as_list() if "," in text else text
-        for text in arguments.context or CONTEXTS
-    ]
+    contexts = [parse_context(text) for text in arguments.context or CONTEXTS]
     rows = probe(model, train, test, contexts)
     for row in probe(untrained(model), train, test, contexts[-1:], online=False, baselines=False, progress=False):
         rows.append({**row, "frames": f"{row['frames']}, random weights"})

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from extract_features import parse_context
 from torch import nn
 from tqdm import tqdm
 
@@ -182,14 +183,6 @@ def report(results: list[Streamed], rate: int, latency: float) -> str:
         difference = "" if result.difference is None else f"{result.difference:.1e}"
         lines.append(f"| {result.name} | {seconds:.2f} s | {frames} | {real_time} | {first} | {difference} |")
     return "\n".join(lines)
-
-
-def parse_context(text: str) -> str | list[int]:
-    """A preset's name, or `left,right` as a list of whole numbers."""
-    try:
-        return [int(size) for size in text.strip("[]").split(",")]
-    except ValueError:
-        return text
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -134,6 +134,12 @@ class TestBlocks:
         mask = block_masks.sample_blocks(window, 40, mask_prob=prob, block_size=12, allow_overlap=True)
         assert mask.sum(1).tolist() == ([40, 12, 0, 0] if prob else [0, 0, 0, 0])
 
+    @pytest.mark.parametrize("block", [127, 128, 300])
+    def test_a_frame_may_lie_in_as_many_blocks_as_a_block_has_frames(self, block):
+        window = block_masks.whole_utterance(torch.tensor([1000, 900, block]))
+        mask = block_masks.sample_blocks(window, 1000, mask_prob=1.0, block_size=block, allow_overlap=True)
+        assert mask.sum(1).tolist() == [1000, 900, block]
+
     def test_a_block_longer_than_the_time_axis_costs_no_more(self):
         window = block_masks.whole_utterance(torch.tensor([5, 3]))
         for overlap in (False, True):

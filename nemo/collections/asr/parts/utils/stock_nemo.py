@@ -34,11 +34,11 @@ def stock_config(cfg: DictConfig) -> DictConfig:
 
 
 def _summing_to_one(probabilities: list[float]) -> list[float]:
-    scaled = [float(value) / sum(probabilities) for value in probabilities]
-    largest = scaled.index(max(scaled))
-    while (total := sum(scaled)) != 1:
-        scaled[largest] += 1 - total
-    return scaled
+    # Multiples of a power of two add up without rounding, in any order.
+    parts = 2**40
+    counts = [round(parts * value / sum(probabilities)) for value in probabilities]
+    counts[counts.index(max(counts))] += parts - sum(counts)
+    return [count / parts for count in counts]
 
 
 def save_for_stock_nemo(model: ModelPT, path: str | os.PathLike) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 from omegaconf import OmegaConf
 
@@ -76,7 +77,22 @@ def test_the_weights_are_untouched_and_the_patch_restores_the_file_too(tiny_mode
 def test_probabilities_sum_to_one_exactly():
     cfg = OmegaConf.create({"encoder": {"att_context_probs": [0.1] * 10}})
     assert stock_config(cfg).encoder.att_context_probs is None
-    cfg.encoder.att_context_probs = [0.1, 0.2, 0.7000003]
-    assert sum(stock_config(cfg).encoder.att_context_probs) == 1
+    drawn = [
+        0.1523943,
+        0.1090385,
+        0.1407373,
+        0.0038264,
+        0.1483511,
+        0.1273837,
+        0.1056707,
+        0.0254882,
+        0.10172,
+        0.0853899,
+    ]
+    for probabilities in ([0.1, 0.2, 0.7000003], drawn):
+        cfg.encoder.att_context_probs = probabilities
+        exact = stock_config(cfg).encoder.att_context_probs
+        assert sum(exact) == 1
+        assert list(exact) == pytest.approx(probabilities, abs=1e-6)
     cfg.encoder.att_context_probs = [0.25, 0.75]
     assert list(stock_config(cfg).encoder.att_context_probs) == [0.25, 0.75]

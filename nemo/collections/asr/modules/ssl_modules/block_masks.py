@@ -373,11 +373,10 @@ def frames_to_open(mask: Tensor, lengths: Tensor, left: int, subsampling_factor:
 
 def unmask(mask: Tensor, opened: Tensor, subsampling_factor: int) -> Tensor:
     """Clear the mask in the encoder frames `opened`, bool `[B, G]`; returns a new mask, bool `[B, T]`."""
-    complete = _completed(mask, subsampling_factor, False)
     if subsampling_factor in _WORDS and mask.shape[1] > 0:
-        words = complete.contiguous().view(_WORDS[subsampling_factor][0])
+        words = _completed(mask, subsampling_factor, False).contiguous().view(_WORDS[subsampling_factor][0])
         cleared = words.masked_fill(opened, 0).view(torch.bool)
     else:
-        frames = encoder_frames(complete, subsampling_factor, False)
+        frames = encoder_frames(mask, subsampling_factor, False)
         cleared = frames.masked_fill(opened.unsqueeze(2), False).flatten(1)
     return cleared[:, : mask.shape[1]]

@@ -19,8 +19,10 @@ from nemo.collections.asr.models.ssl_models import (
 )
 from nemo.collections.asr.models.ssl_models import EncDecMaskedTokenPredModel as NemoEncDecMaskedTokenPredModel
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder, unwrapped_conformer
+from nemo.collections.asr.modules.conv_asr import ConvASRDecoder
 from nemo.collections.asr.modules.ssl_modules.codebook_health import CodebookHealth
 from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
+from nemo.collections.asr.modules.ssl_modules.multi_softmax_decoder import MultiSoftmaxDecoder
 from nemo.collections.asr.modules.ssl_modules.target_alignment import resolve_target_shift
 from nemo.collections.asr.parts.utils.attention_context import AttentionContext, ContextSampler
 from nemo.collections.asr.parts.utils.context_metrics import ContextTotals
@@ -211,10 +213,15 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
                 "forward(apply_mask=False) runs in training mode, so dropout is on and contexts may be drawn; "
                 "call model.eval() first for features that can be reproduced.",
             )
+        encoded, encoded_len, masks, tokens = self._encoded_and_tokens(apply_mask, **signals)
+        return self.decoder(encoder_output=encoded), encoded_len, masks, tokens
+
+    def _encoded_and_tokens(self, apply_mask: bool, **signals: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `forward`, with what the decoder is given, [B, D, T'], in place of what it says."""
         features = self._features(**signals)
-        log_probs, encoded_len, masks = self._encode(features, apply_mask, self._choose_context())
+        encoded, encoded_len, masks = self._encode(features, apply_mask, self._choose_context())
         self._mask_lengths = features.noisy_lengths if self.pre_encoder is None else encoded_len
-        return log_probs, encoded_len, masks, self._tokens(features, encoded_len)
+        return encoded, encoded_len, masks, self._tokens(features, encoded_len)
 
     def _features(self, **signals: Tensor) -> SpeechFeatures:
         clean, lengths = self._processed(signals, "input_signal", "processed_signal")
@@ -255,7 +262,7 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
         context: AttentionContext | None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Masks, encodes and decodes: log-probabilities, encoder lengths and masks, as `forward` returns them.
+        """Masks and encodes: frames [B, D, T'], their lengths [B], and masks as `forward` returns them.
 
         `mask` [B, T] (feature frames; encoder frames after the convolutions) takes the place of a drawn one.
         """
@@ -275,7 +282,7 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
                 window = {"effective_left_context": left} if getattr(self.mask_processor, "causal", False) else {}
                 signal, masks = self.mask_processor(input_feats=signal, input_lengths=features.noisy_lengths, **window)
             encoded, encoded_len = self.encoder(audio_signal=signal, length=features.noisy_lengths)
-        return self.decoder(encoder_output=encoded), encoded_len, masks
+        return encoded, encoded_len, masks
 
     def _tokens(self, features: SpeechFeatures, encoded_len: Tensor) -> Tensor:
         """Target tokens of the clean features, once the batch was encoded to lengths `encoded_len` [B]."""
@@ -295,16 +302,65 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
     def training_step(self, batch: Any, batch_idx: int = 0) -> dict[str, Any]:
         """One micro-batch: draws its context, counts it, and logs the loss and what was masked under that context."""
         with self._counted_batch():
-            log_probs, encoded_len, masks, tokens = self.forward(apply_mask=True, **self._signals(batch))
-        loss = self.loss(masks=masks, decoder_outputs=log_probs, targets=tokens, decoder_lengths=encoded_len)
+            loss, masks = self._training_loss(**self._signals(batch))
         logs = {
             "learning_rate": self._optimizer.param_groups[0]["lr"],
             "global_step": self.trainer.global_step,
             "train_loss": loss,
             **self._context_logs(masks),
-            **self._codebook_logs(log_probs, encoded_len, masks, tokens),
+            **self._codebook_logs(),
         }
         return {"loss": loss, "log": logs}
+
+    def _training_loss(self, **signals: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, and its masks as `forward` returns them."""
+        if self._scores_targets_alone:
+            return self._loss_of_targets(*self._encoded_and_tokens(apply_mask=True, **signals))
+        return self._loss_of_frames(*self.forward(apply_mask=True, **signals))
+
+    @property
+    def _scores_targets_alone(self) -> bool:
+        """Whether training's decoder is given the masked frames alone, which pays where finding them costs nothing.
+
+        Not with a `forward` of somebody's own, which training has to call, nor with a decoder or a loss that may look
+        at more than one frame.
+        """
+        own = (EncDecMaskedTokenPredModel.forward, EncDecDenoiseMaskedTokenPredModel.forward)
+        return (
+            self.device.type == "cpu"
+            and getattr(self.forward, "__func__", None) in own
+            and isinstance(self.decoder, (ConvASRDecoder, MultiSoftmaxDecoder))
+            and isinstance(self.loss, (MLMLoss, MultiMLMLoss))
+        )
+
+    def _loss_of_targets(
+        self, encoded: Tensor, encoded_len: Tensor, masks: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Decodes the masked frames of `encoded` [B, D, T'] alone."""
+        loss = getattr(self.loss, "mlm_loss", self.loss)
+        utterances, positions = loss.locate(
+            masks, min(encoded.shape[2], tokens.shape[1] + loss.target_shift), encoded_len
+        )
+        if len(utterances) == 0:
+            return self._loss_of_frames(self.decoder(encoder_output=encoded), encoded_len, masks, tokens)
+        chosen = encoded[utterances, :, positions + loss.target_shift]
+        log_probs = self.decoder(encoder_output=chosen.T.unsqueeze(0)).squeeze(0)
+        targets = tokens[utterances, positions]
+        if self.codebook_health is not None:
+            self.codebook_health.update(targets[None], log_probs.detach().argmax(dim=1)[None])
+        return loss.of_targets(log_probs, targets), masks
+
+    def _loss_of_frames(
+        self, log_probs: Tensor, encoded_len: Tensor, masks: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Takes what `forward` returns."""
+        if self.codebook_health is not None:
+            loss = getattr(self.loss, "mlm_loss", self.loss)
+            counted = target_mask(masks, loss.combine_time_steps, loss.mask_threshold, encoded_len, loss.target_shift)
+            counted = counted[:, : tokens.shape[1]]
+            predictions = token_predictions(log_probs, counted.shape[1], loss.target_shift)
+            self.codebook_health.update(tokens[:, : counted.shape[1]], predictions, counted)
+        return self.loss(masks=masks, decoder_outputs=log_probs, targets=tokens, decoder_lengths=encoded_len), masks
 
     @torch.no_grad()
     def _context_logs(self, masks: Tensor) -> dict[str, float | Tensor]:
@@ -319,19 +375,12 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
             logs[f"targets_per_utterance_{context.label}"] = audit.targets.float().mean()
         return logs
 
-    @torch.no_grad()
-    def _codebook_logs(
-        self, log_probs: Tensor, encoded_len: Tensor, masks: Tensor, tokens: Tensor
-    ) -> dict[str, float]:
+    def _codebook_logs(self) -> dict[str, float]:
         """How much of the codebook is in use; looked at (and reduced over ranks) every `log_every_n_steps` batches."""
-        if self.codebook_health is None:
-            return {}
-        loss = getattr(self.loss, "mlm_loss", self.loss)
-        counted = target_mask(masks, loss.combine_time_steps, loss.mask_threshold, encoded_len, loss.target_shift)
-        counted = counted[:, : tokens.shape[1]]
-        predictions = token_predictions(log_probs, counted.shape[1], loss.target_shift)
-        self.codebook_health.update(tokens[:, : counted.shape[1]], predictions, counted)
-        if self.context_sampler.count % max(1, self.trainer.log_every_n_steps) == 0:
+        if (
+            self.codebook_health is not None
+            and self.context_sampler.count % max(1, self.trainer.log_every_n_steps) == 0
+        ):
             self._codebook_metrics = self.codebook_health.compute()
         return self._codebook_metrics
 
@@ -403,7 +452,8 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
         totals, tokens = [], None
         for context in contexts:
             with self._conformer.evaluating_context(context) if context is not None else nullcontext():
-                log_probs, encoded_len, masks = self._encode(features, apply_mask, context, mask)
+                encoded, encoded_len, masks = self._encode(features, apply_mask, context, mask)
+                log_probs = self.decoder(encoder_output=encoded)
             tokens = self._tokens(features, encoded_len) if tokens is None else tokens
             totals.append(
                 self.loss.statistics(

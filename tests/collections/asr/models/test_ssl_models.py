@@ -35,8 +35,7 @@ def loss_of(model, audio, lengths):
     """The training loss of one batch, as `training_step` computes it, without a trainer."""
     denoise = isinstance(model, EncDecDenoiseMaskedTokenPredModel)
     batch = noisy_batch(audio, lengths) if denoise else (audio, lengths)
-    log_probs, encoded_len, masks, tokens = model.forward(apply_mask=True, **model._signals(batch))
-    return model.loss(masks=masks, decoder_outputs=log_probs, targets=tokens, decoder_lengths=encoded_len)
+    return model._training_loss(**model._signals(batch))[0]
 
 
 @pytest.fixture
@@ -191,6 +190,42 @@ def test_a_batch_without_targets_has_loss_zero_and_a_gradient(tiny_model, audio,
     loss.backward()
     gradients = [p.grad for p in model.parameters() if p.requires_grad]
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("denoise", [True, False])
+@pytest.mark.parametrize("mask_position", ["pre_conv", "post_conv"])
+def test_scoring_the_targets_alone_changes_neither_loss_nor_gradient(
+    tiny_model, audio, monkeypatch, denoise, mask_position
+):
+    model = tiny_model({**DENSE, "mask_position": mask_position}, denoise=denoise).eval()
+    decoded = []
+    model.decoder.register_forward_hook(lambda decoder, _, log_probs: decoded.append(log_probs.shape[:2].numel()))
+
+    def loss_and_gradient(alone: bool):
+        monkeypatch.setattr(type(model), "_scores_targets_alone", alone)
+        torch.manual_seed(1)  # the masks
+        loss = loss_of(model, *audio)
+        return loss, *torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
+
+    assert model._scores_targets_alone
+    ours, expected = loss_and_gradient(True), loss_and_gradient(False)
+    assert 0 < decoded[0] < decoded[1]
+    for one, other in zip(ours, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_a_forward_of_somebodys_own_is_the_one_that_trains(tiny_model, audio):
+    class Louder(EncDecDenoiseMaskedTokenPredModel):
+        def forward(self, *args, **kwargs):
+            log_probs, *others = super().forward(*args, **kwargs)
+            return 2 * log_probs, *others
+
+    model = tiny_model(DENSE).eval()
+    torch.manual_seed(1)
+    expected = 2 * loss_of(model, *audio)
+    model.__class__ = Louder
+    torch.manual_seed(1)
+    torch.testing.assert_close(loss_of(model, *audio), expected)
 
 
 def test_a_forward_repeated_in_the_backward_sees_the_same_context(tiny_model, audio):
@@ -459,10 +494,9 @@ class TestEvaluation:
         mask = model._evaluation_mask(features, 0, 0)
         for row, left in enumerate([8, 16, -1]):
             with dynamic_context(model, [left, 0]):
-                outputs, lengths, masks = model._encode(features, True, None, mask)
-            loss = model.loss(
-                masks=masks, decoder_outputs=outputs, targets=model._tokens(features, lengths), decoder_lengths=lengths
-            )
+                encoded, lengths, masks = model._encode(features, True, None, mask)
+            outputs, tokens = model.decoder(encoder_output=encoded), model._tokens(features, lengths)
+            loss = model.loss(masks=masks, decoder_outputs=outputs, targets=tokens, decoder_lengths=lengths)
             torch.testing.assert_close(loss.double(), result.losses[row], atol=1e-6, rtol=1e-5)
 
     @pytest.mark.parametrize("mask_position", ["pre_conv", "post_conv"])

@@ -144,6 +144,44 @@ class MLMLoss(NemoMLMLoss):
         masks = spec_masks if masks is None else masks
         return self._statistics(decoder_outputs[..., None], targets[..., None], masks, decoder_lengths)
 
+    def locate(
+        self, masks: Tensor, decoder_frames: int, decoder_lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Where the targets of a batch are; waits for the device, to learn how many there are.
+
+        Args:
+            masks: `[B, D, T]` as for `target_mask`.
+            decoder_frames: To.
+            decoder_lengths: valid decoder frames `[B]`; None: all.
+
+        Returns:
+            Utterance and token of each of the N targets, both `[N]`, int64. Its decoder frame is `target_shift` later.
+        """
+        counted = target_mask(masks, self.combine_time_steps, self.mask_threshold, decoder_lengths, self.target_shift)
+        return counted[:, : max(0, decoder_frames - self.target_shift)].nonzero(as_tuple=True)
+
+    def of_targets(self, decoder_outputs: Tensor, targets: Tensor) -> Tensor:
+        """What `forward` gives for a batch, of its targets alone.
+
+        Args:
+            decoder_outputs: log-probabilities `[N, C]` or `[N, C, H]`, N at least 1.
+            targets: ids `[N]` or `[N, H]`.
+
+        Returns:
+            A scalar, float32 (float64 for float64 log-probabilities).
+
+        Raises:
+            ValueError: other decoders than codebooks, or (on a CPU) a target outside `0 .. C - 1`.
+        """
+        if targets.shape != decoder_outputs.shape[:1] + decoder_outputs.shape[2:]:
+            raise ValueError(
+                f"targets must be {list(decoder_outputs.shape[:1] + decoder_outputs.shape[2:])}, one for each target "
+                f"and decoder of decoder_outputs {list(decoder_outputs.shape)}, but is {list(targets.shape)}"
+            )
+        _check_targets(targets, decoder_outputs.shape[1])
+        nll = -decoder_outputs.gather(1, targets.long().unsqueeze(1))
+        return nll.to(torch.promote_types(nll.dtype, torch.float32)).mean()
+
     def _statistics(self, decoder_outputs, targets, masks, decoder_lengths) -> MLMStatistics:
         nll, counted, aligned = self._likelihoods(decoder_outputs, targets, masks, decoder_lengths)
         correct = (decoder_outputs.argmax(dim=2) == aligned) & counted

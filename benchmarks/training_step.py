@@ -120,6 +120,8 @@ def run_side(arguments: argparse.Namespace) -> None:
             if not sys.stdin.readline():
                 raise SystemExit("the benchmark has ended")
             self.watch = PeakMemory(trainer.strategy.root_device)
+            if parts is not None and batch_idx >= 2:
+                parts.begin_step()
             self.begun, self.begun_cpu = time.perf_counter(), time.process_time()
 
         def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
@@ -131,6 +133,8 @@ def run_side(arguments: argparse.Namespace) -> None:
                 "bytes": self.watch.stop() - self.before,
                 "loss": float(outputs["loss"]),
             }
+            if parts is not None and batch_idx >= 2:
+                parts.end_step()
             answer["parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
             if parts is not None and batch_idx == arguments.steps + 1:
                 answer["profile"] = parts.summary()
@@ -210,6 +214,7 @@ def parts_of_a_step(model):
     class PartsOfAStep(pl.Callback):
         def __init__(self):
             self.open = []
+            self.profile = None
             for name, module in named.items():
                 for one in [module] if module is not None else model.encoder.layers:
                     one.register_forward_pre_hook(lambda *_, name=name: self.enter(name))
@@ -222,13 +227,16 @@ def parts_of_a_step(model):
         def leave(self) -> None:
             self.open.pop().__exit__(None, None, None)
 
-        def on_train_batch_start(self, trainer, model, batch, batch_idx):
-            if batch_idx == 2:
+        def begin_step(self) -> None:
+            if self.profile is None:
                 kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
                 self.profile = profile(activities=kinds)
                 self.profile.__enter__()
-            if batch_idx >= 2:
-                self.enter("step")
+            self.enter("step")
+
+        def end_step(self) -> None:
+            while self.open:
+                self.leave()
 
         def on_before_backward(self, trainer, model, loss):
             self.enter("backward")
@@ -238,10 +246,6 @@ def parts_of_a_step(model):
 
         def on_before_optimizer_step(self, trainer, model, optimizer):
             self.enter("optimizer")
-
-        def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
-            while self.open:
-                self.leave()
 
         def summary(self) -> dict:
             self.profile.__exit__(None, None, None)

@@ -244,9 +244,13 @@ def _valid_frames(frames: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tenso
 
     Returns:
         `[B, T, 1]`, 1 for a valid frame, else 0 (a CPU is slow with bools); `1 / n` for n valid frames, `[B, 1, 1]`;
-        and `1 / sqrt(n - 1)`, likewise. Where these would be infinite, they are 1.
+        and `1 / sqrt(n - 1)`, likewise. Where these would be infinite, they are 1. The first is `[B, 0, 1]` where all
+        frames are known to be valid.
     """
     batch, num_frames, _ = frames.shape
+    if num_frames > 1 and (lengths is None or lengths.device.type == "cpu" and bool((lengths == num_frames).all())):
+        count = frames.new_full((batch, 1, 1), num_frames, dtype=torch.float32)
+        return count[:, :0], count.reciprocal(), (count - 1).rsqrt()
     if lengths is None:
         lengths = torch.full((batch,), num_frames, device=frames.device)
     valid = (torch.arange(num_frames, device=frames.device) < lengths.unsqueeze(1)).float().unsqueeze(-1)
@@ -255,9 +259,16 @@ def _valid_frames(frames: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tenso
 
 
 def _centred(frames: Tensor, valid: Tensor, per_frame: Tensor, per_degree: Tensor) -> tuple[Tensor, Tensor]:
-    """`frames` `[B, T, D]` less their mean over valid frames, 0 elsewhere, and the standard deviation `[B, 1, D]`."""
-    out = frames.float() * valid
-    out.addcmul_(out.sum(dim=1, keepdim=True) * per_frame, valid, value=-1)
+    """`frames` `[B, T, D]` less their mean over valid frames, 0 elsewhere, and the standard deviation `[B, 1, D]`.
+
+    The other arguments are what `_valid_frames` returns.
+    """
+    if valid.shape[1] == 0:
+        out = frames.float()
+        out = out - out.sum(dim=1, keepdim=True) * per_frame
+    else:
+        out = frames.float() * valid
+        out.addcmul_(out.sum(dim=1, keepdim=True) * per_frame, valid, value=-1)
     return out, torch.linalg.vector_norm(out, dim=1, keepdim=True) * per_degree
 
 

@@ -68,10 +68,19 @@ def test_the_caller_keeps_its_features():
 @pytest.mark.parametrize(("lengths", "masks"), [([83, 83], 0), ([83, 50], 4)])
 def test_masks_are_made_only_where_they_change_something(monkeypatch, lengths, masks):
     made = []
-    apply = subsampling.apply_channel_mask
-    monkeypatch.setattr(subsampling, "apply_channel_mask", lambda x, mask: made.append(1) or apply(x, mask))
+    make_mask = subsampling._valid_frames
+    monkeypatch.setattr(subsampling, "_valid_frames", lambda *given: made.append(1) or make_mask(*given))
     make()(features(lengths), lengths=torch.tensor(lengths))
     assert len(made) == masks
+
+
+def test_an_activation_that_does_not_keep_zeros_is_masked_itself():
+    conv = make().conv
+    layers = [nn.Sigmoid() if isinstance(layer, nn.ReLU) else layer for layer in conv]
+    ours, theirs = MaskedConvSequential(*layers), NemoMaskedConvSequential(*layers)
+    x, lengths = features([83, 40]), torch.tensor([83, 40])
+    for one, other in zip(ours(x, lengths), theirs(x, lengths), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_traced_graph_masks_batches_unlike_the_one_it_was_traced_with():

@@ -1,6 +1,8 @@
 # make demo    sets up, pretrains a small streaming NEST on synthesised speech, streams from it, shows the result
 # make test    sets up, runs the tests
-# make lint    format, lint and types of the text
+# make lint    format and lint
+# make nemo-tests    runs NVIDIA's own tests with the patch off and on
+# make patched-tests    writes our half into a copy of NeMo, and runs the tests on it with the overlay off
 # make NEMO=2.7.3 test    the same on another NeMo, in a virtual environment of its own
 
 PYTHON ?= python3
@@ -13,13 +15,24 @@ READY := $(VENV)/.ready
 export MALLOC_MMAP_THRESHOLD_ ?= 4294967296
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: demo test lint clean
+.PHONY: demo test nemo-tests patched-tests lint clean
 
 demo: $(READY)
 	$(VENV)/bin/python examples/asr/speech_pretraining/demo.py --out demo
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest
+
+nemo-tests: $(READY)
+	$(VENV)/bin/python tests/nemo_suite.py
+
+patched-tests: $(READY)
+	rm -rf build/patched
+	mkdir -p build/patched
+	cp -r $$($(VENV)/bin/python -c "import importlib.util as u; print(u.find_spec('nemo').submodule_search_locations[0])") build/patched/
+	$(VENV)/bin/python -m nemo_overlay apply build/patched
+	NEMO_OVERLAY=0 PYTHONPATH=$(CURDIR)/build/patched $(VENV)/bin/python -m pytest tests/collections tests/examples \
+		--ignore tests/collections/asr/parts/utils/test_stock_nemo.py
 
 lint: $(READY)
 	$(VENV)/bin/python -m ruff check .

@@ -18,6 +18,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -93,7 +94,7 @@ class OverlayFinder:
 class OverlayLoader:
     """Executes NeMo's file, where NeMo has one, and then ours, in one module."""
 
-    def __init__(self, ours: "ModuleSpec", theirs=None):
+    def __init__(self, ours: "ModuleSpec", theirs: "Loader | None" = None) -> None:
         self._ours, self._our_loader, self._theirs = ours, ours.loader, theirs
 
     def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
@@ -122,7 +123,7 @@ class OverlayLoader:
 
             raise OverlayError(describe_failure(module, file, error), name=module.__name__, path=file) from error
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> object:
         loader = object.__getattribute__(self, "_theirs") or object.__getattribute__(self, "_our_loader")
         return getattr(loader, name)
 

@@ -9,6 +9,7 @@ object stores and sharded ones (folders) are left to NeMo.
 from pathlib import Path
 
 import torch
+from lightning.pytorch import Trainer
 
 from nemo.utils import logging
 from nemo.utils.callbacks import NeMoModelCheckpoint
@@ -18,7 +19,7 @@ _nemo_delete = NeMoModelCheckpoint._del_model_without_trainer
 
 
 def check_resume(
-    trainer,
+    trainer: Trainer,
     log_dir: str,
     resume_if_exists: bool = False,
     resume_past_end: bool = False,
@@ -108,7 +109,7 @@ def _are_sharded(folder: Path, files: list[Path]) -> bool:
     )
 
 
-def _del_model_without_trainer(self, filepath: str) -> None:
+def _del_model_without_trainer(self: NeMoModelCheckpoint, filepath: str) -> None:
     """Tidies up beyond `save_top_k`, as NeMo does, but not the file that training is about to resume from."""
     if self.resumes_from is None or Path(filepath).resolve() != Path(self.resumes_from).resolve():
         _nemo_delete(self, filepath)

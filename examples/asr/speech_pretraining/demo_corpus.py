@@ -29,7 +29,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -311,7 +311,7 @@ def language_of(voice: str) -> str:
     return re.match("[a-z]+", voice).group()
 
 
-def _shuffled_rounds(rng: np.random.Generator, items, count: int) -> list:
+def _shuffled_rounds(rng: np.random.Generator, items: Sequence, count: int) -> list:
     """``count`` of the items: all of them in a random order, then all in another, and so on."""
     rounds = [rng.permutation(len(items)) for _ in range(-(-count // len(items)))]
     return [items[index] for index in np.concatenate(rounds)[:count]]
@@ -620,7 +620,7 @@ def _locked(folder: Path):
         yield
 
 
-def main(arguments: list[str] | None = None):
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Makes a small corpus of synthetic speech with NeMo manifests.")
     parser.add_argument("out_dir", type=Path, help="folder of the corpus")
     parser.add_argument("--minutes", type=float, default=10.0, help="speech for training (default: 10)")

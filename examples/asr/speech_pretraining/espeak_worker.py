@@ -115,7 +115,7 @@ class Synthesizer:
         self._check(status, f"could not say {sentence!r}")
         return bytes(self._samples), list(self._phones)
 
-    def _collect(self, samples, count, events) -> int:
+    def _collect(self, samples: "ctypes._Pointer", count: int, events: "ctypes._Pointer") -> int:
         if samples and count:
             self._samples += ctypes.string_at(samples, 2 * count)
         index = 0
@@ -127,12 +127,12 @@ class Synthesizer:
         return 0
 
     @staticmethod
-    def _check(status: int, complaint: str):
+    def _check(status: int, complaint: str) -> None:
         if status != 0:
             raise RuntimeError(f"eSpeak NG {complaint} (status {status})")
 
 
-def main():
+def main() -> None:
     request = json.load(sys.stdin)
     synthesizer = Synthesizer(*(request[key] for key in ("library", "data", "voice", "rate", "pitch")))
     wanted = 2 * int(request["seconds"] * synthesizer.sample_rate)

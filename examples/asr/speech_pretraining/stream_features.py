@@ -120,7 +120,7 @@ def _microphone(rate: int, chunk: int) -> Iterator[np.ndarray]:
     return _recorded(sounddevice.InputStream(samplerate=rate, channels=1, blocksize=chunk, dtype="float32"), chunk)
 
 
-def _recorded(device, chunk: int) -> Iterator[np.ndarray]:
+def _recorded(device: str | int | None, chunk: int) -> Iterator[np.ndarray]:
     """Pieces until the user presses Ctrl-C."""
     print("Recording; Ctrl-C ends it.", file=sys.stderr)
     try:

@@ -338,17 +338,19 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
     ) -> tuple[Tensor, Tensor]:
         """Decodes the masked frames of `encoded` [B, D, T'] alone."""
         loss = getattr(self.loss, "mlm_loss", self.loss)
-        utterances, positions = loss.locate(
-            masks, min(encoded.shape[2], tokens.shape[1] + loss.target_shift), encoded_len
-        )
+        decoder_frames = min(encoded.shape[2], tokens.shape[1] + loss.target_shift)
+        utterances, positions = loss.locate(masks, decoder_frames, encoded_len)
         if len(utterances) == 0:
             return self._loss_of_frames(self.decoder(encoder_output=encoded), encoded_len, masks, tokens)
-        chosen = encoded[utterances, :, positions + loss.target_shift]
-        log_probs = self.decoder(encoder_output=chosen.T.unsqueeze(0)).squeeze(0)
-        targets = tokens[utterances, positions]
+        frames = encoded[utterances, :, positions + loss.target_shift]
+        log_probs = self.decoder(encoder_output=frames.T.unsqueeze(0))
+        targets = tokens[utterances, positions].unsqueeze(0)
         if self.codebook_health is not None:
-            self.codebook_health.update(targets[None], log_probs.detach().argmax(dim=1)[None])
-        return loss.of_targets(log_probs, targets), masks
+            self.codebook_health.update(targets, log_probs.detach().argmax(dim=2))
+        # As one utterance of targets alone, behind the frames that the shift passes over.
+        passed_over = log_probs.new_zeros(1, loss.target_shift, *log_probs.shape[2:])
+        log_probs = torch.cat([passed_over, log_probs], dim=1)
+        return self.loss(masks=None, decoder_outputs=log_probs, targets=targets), masks
 
     def _loss_of_frames(
         self, log_probs: Tensor, encoded_len: Tensor, masks: Tensor, tokens: Tensor

@@ -4,7 +4,7 @@ NeMo draws the context inside `forward_internal`, where nobody else learns of it
 that everything which holds a reference to it (adapters, type checks, other encoders) sees the same class.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +39,7 @@ class EncoderContextState:
 
 
 @torch.compiler.disable
-def _create_masks(self, att_context_size, *args, **kwargs):
+def _create_masks(self: ConformerEncoder, att_context_size: list[int], *args: Any, **kwargs: Any) -> tuple:
     """NeMo's masks, for the context that was chosen outside: pinned, or drawn by the model for this forward.
 
     Both outlive the forward, so that a recomputation in the backward pass (activation checkpointing) sees what the
@@ -54,8 +54,13 @@ def _create_masks(self, att_context_size, *args, **kwargs):
 
 
 def _calc_context_sizes(
-    self, att_context_size, att_context_probs, att_context_style, conv_context_size, conv_kernel_size
-):
+    self: ConformerEncoder,
+    att_context_size: Any,
+    att_context_probs: Sequence[float] | None,
+    att_context_style: str,
+    conv_context_size: Any,
+    conv_kernel_size: int,
+) -> tuple:
     """Reads the config's contexts and probabilities; every error names the key of the config that is wrong."""
     *_, conv_context_size = _nemo_calc_context_sizes(
         self,
@@ -89,18 +94,18 @@ def _calc_context_sizes(
     return sizes, sizes[0], list(probabilities), conv_context_size
 
 
-def trained_contexts(self) -> tuple[AttentionContext, ...]:
+def trained_contexts(self: ConformerEncoder) -> tuple[AttentionContext, ...]:
     """The contexts that the encoder's config trains, in its order."""
     return AttentionContext.parse_all(self.att_context_size_all, name="encoder.att_context_size")
 
 
-def evaluation_context(self) -> AttentionContext:
+def evaluation_context(self: ConformerEncoder) -> AttentionContext:
     """The context of evaluation: `att_context_size`, whether set by hand or by a helper."""
     name = "encoder.att_context_size"
     return self.check_context(AttentionContext.parse(self.att_context_size, name=name), name=name)
 
 
-def check_context(self, context: AttentionContext, name: str = "context") -> AttentionContext:
+def check_context(self: ConformerEncoder, context: AttentionContext, name: str = "context") -> AttentionContext:
     """Returns `context` if this encoder's attention can take it.
 
     Raises:
@@ -112,7 +117,7 @@ def check_context(self, context: AttentionContext, name: str = "context") -> Att
     return context
 
 
-def pin_context(self, context: AttentionContext) -> None:
+def pin_context(self: ConformerEncoder, context: AttentionContext) -> None:
     """Sets the context of evaluation and of training (nothing is drawn), and the streaming parameters with it.
 
     Raises:
@@ -132,7 +137,7 @@ def pin_context(self, context: AttentionContext) -> None:
     _follow_in_local_attention(self)
 
 
-def context_state(self) -> EncoderContextState:
+def context_state(self: ConformerEncoder) -> EncoderContextState:
     """What `restore_context_state` needs to undo any change of context."""
     return EncoderContextState(
         att_context_size=self.att_context_size,
@@ -142,7 +147,7 @@ def context_state(self) -> EncoderContextState:
     )
 
 
-def restore_context_state(self, state: EncoderContextState) -> None:
+def restore_context_state(self: ConformerEncoder, state: EncoderContextState) -> None:
     """Goes back to an earlier `context_state`."""
     self.att_context_size = state.att_context_size
     self.context_pinned = state.pinned
@@ -155,7 +160,7 @@ def restore_context_state(self, state: EncoderContextState) -> None:
 
 
 @contextmanager
-def evaluating_context(self, context: AttentionContext) -> Iterator[None]:
+def evaluating_context(self: ConformerEncoder, context: AttentionContext) -> Iterator[None]:
     """Within the block, `att_context_size` is `context`; it is put back afterwards, on an error too.
 
     For offline forwards: the streaming parameters stay as they are.
@@ -190,7 +195,9 @@ def _follow_in_local_attention(encoder: ConformerEncoder) -> None:
         table.extend_pe(encoder.max_audio_length, device, dtype)
 
 
-def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+def _load_from_state_dict(
+    self: ConformerEncoder, state_dict: dict[str, torch.Tensor], prefix: str, *args: Any, **kwargs: Any
+) -> None:
     """Loads the weights of an encoder that was trained with masking after the convolutions, too.
 
     There a wrapper stands around `pre_encode`, and the subsampling's keys are one level deeper.

@@ -179,30 +179,17 @@ def test_a_shift_moves_the_gradient_with_it():
     assert touched.tolist() == [[0, 4], [0, 5]]
 
 
-@pytest.mark.parametrize("heads", [None, 1, 2])
-@pytest.mark.parametrize("shift", [0, 1])
-def test_targets_picked_out_have_the_loss_of_the_batch(heads, shift):
-    log_probs, targets = batch(tokens=10, frames=9, heads=heads)
+@pytest.mark.parametrize("shift", [0, 1, 20])
+def test_located_targets_are_those_that_the_loss_averages(shift):
+    log_probs, targets = batch(tokens=10, frames=9)
     masks, lengths = block_masks(3, 5, 80, [(0, 0, 40), (1, 16, 80), (2, 8, 24)]), torch.tensor([9, 7, 2])
-    if heads is None:
-        loss = one = MLMLoss(8, target_shift=shift)
-    else:
-        loss = MultiMLMLoss(8, num_decoders=heads, target_shift=shift)
-        one = loss.mlm_loss
-    expected = loss(masks=masks, decoder_outputs=log_probs, targets=targets, decoder_lengths=lengths)
-    utterances, tokens = one.locate(masks, decoder_frames=9, decoder_lengths=lengths)
-    picked = one.of_targets(log_probs[utterances, tokens + shift], targets[utterances, tokens])
-    torch.testing.assert_close(picked, expected)
-    gradients = [torch.autograd.grad(value, log_probs)[0] for value in (picked, expected)]
-    torch.testing.assert_close(*gradients)
-
-
-def test_picked_targets_that_do_not_fit_the_decoders_are_refused():
-    log_probs, targets = batch(heads=2)
-    with pytest.raises(ValueError, match=r"targets must be \[10, 2\].*is \[10\]"):
-        MLMLoss().of_targets(log_probs[0], targets[0, :, 0])
-    with pytest.raises(ValueError, match="targets holds"):
-        MLMLoss().of_targets(log_probs[0], targets[0] + CLASSES)
+    loss = MLMLoss(8, target_shift=shift)
+    utterances, tokens = loss.locate(masks, decoder_frames=9, decoder_lengths=lengths)
+    statistics = loss.statistics(masks=masks, decoder_outputs=log_probs, targets=targets, decoder_lengths=lengths)
+    assert len(utterances) == len(tokens) == statistics.targets
+    if len(utterances):
+        nll = -log_probs[utterances, tokens + shift, targets[utterances, tokens]].sum()
+        torch.testing.assert_close(nll.double(), statistics.loss_sum)
 
 
 def test_without_masks_every_token_is_a_target():

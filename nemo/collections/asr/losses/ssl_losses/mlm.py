@@ -160,29 +160,9 @@ class MLMLoss(NemoMLMLoss):
         counted = target_mask(masks, self.combine_time_steps, self.mask_threshold, decoder_lengths, self.target_shift)
         return counted[:, : max(0, decoder_frames - self.target_shift)].nonzero(as_tuple=True)
 
-    def of_targets(self, decoder_outputs: Tensor, targets: Tensor) -> Tensor:
-        """What `forward` gives for a batch, of its targets alone.
-
-        Args:
-            decoder_outputs: log-probabilities `[N, C]` or `[N, C, H]`, N at least 1.
-            targets: ids `[N]` or `[N, H]`.
-
-        Returns:
-            A scalar, float32 (float64 for float64 log-probabilities).
-
-        Raises:
-            ValueError: other decoders than codebooks, or (on a CPU) a target outside `0 .. C - 1`.
-        """
-        if targets.shape != decoder_outputs.shape[:1] + decoder_outputs.shape[2:]:
-            raise ValueError(
-                f"targets must be {list(decoder_outputs.shape[:1] + decoder_outputs.shape[2:])}, one for each target "
-                f"and decoder of decoder_outputs {list(decoder_outputs.shape)}, but is {list(targets.shape)}"
-            )
-        _check_targets(targets, decoder_outputs.shape[1])
-        nll = -decoder_outputs.gather(1, targets.long().unsqueeze(1))
-        return nll.to(torch.promote_types(nll.dtype, torch.float32)).mean()
-
-    def _statistics(self, decoder_outputs, targets, masks, decoder_lengths) -> MLMStatistics:
+    def _statistics(
+        self, decoder_outputs: Tensor, targets: Tensor, masks: Tensor | None, decoder_lengths: Tensor | None
+    ) -> MLMStatistics:
         nll, counted, aligned = self._likelihoods(decoder_outputs, targets, masks, decoder_lengths)
         correct = (decoder_outputs.argmax(dim=2) == aligned) & counted
         return MLMStatistics(*(values.sum(dtype=torch.float64) for values in (nll, correct, counted)))
@@ -297,7 +277,9 @@ def _has_decoder_frame(tokens: Tensor, decoder_lengths: Tensor | None, target_sh
     return frames < decoder_lengths.to(tokens.device).unsqueeze(1)
 
 
-def _check_shapes(decoder_outputs, targets, masks, decoder_lengths) -> None:
+def _check_shapes(
+    decoder_outputs: Tensor, targets: Tensor, masks: Tensor | None, decoder_lengths: Tensor | None
+) -> None:
     batch, decoders = decoder_outputs.shape[0], decoder_outputs.shape[3]
     if targets.shape[0] != batch or targets.shape[2] != decoders:
         raise ValueError(

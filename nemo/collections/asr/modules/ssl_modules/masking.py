@@ -2,7 +2,8 @@
 
 import inspect
 import numbers
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ class RandomBlockMasking(NemoRandomBlockMasking):
         self.causal_window = causal_window
 
     @property
-    def input_types(self):
+    def input_types(self) -> dict[str, NeuralType]:
         return {
             "input_feats": NeuralType(("B", "D", "T"), AcousticEncodedRepresentation()),
             "input_lengths": NeuralType(tuple("B"), LengthsType()),
@@ -330,7 +331,7 @@ class ConvFeatureMaksingWrapper(NemoConvFeatureMaksingWrapper):
                 raise
             return getattr(wrapped, name)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
         mine = [key for key in state_dict if key.startswith(prefix)]
         nested = tuple(f"{prefix}{name}." for name in self._modules)
         if mine and not any(key.startswith(nested) for key in mine):
@@ -342,7 +343,7 @@ class ConvFeatureMaksingWrapper(NemoConvFeatureMaksingWrapper):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def _takes(function, argument: str) -> bool:
+def _takes(function: Callable, argument: str) -> bool:
     parameters = inspect.signature(function).parameters
     return argument in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 

@@ -110,12 +110,12 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
         self.normalize = normalize
 
     @property
-    def input_types(self):
+    def input_types(self) -> dict[str, NeuralType]:
         """Returns definitions of module input ports."""
         return {**super().input_types, "input_lengths": NeuralType(tuple("B"), LengthsType(), optional=True)}
 
     @typecheck()
-    def forward(self, input_signal: Tensor, input_lengths: Tensor | None = None):
+    def forward(self, input_signal: Tensor, input_lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Tokenize features; `T' = ceil(T / combine_time_steps)`.
 
         Args:

@@ -9,11 +9,11 @@ import torch
 from nemo.collections.asr.parts.preprocessing.features import FilterbankFeatures
 
 
-def __getstate__(self) -> dict:
+def __getstate__(self: FilterbankFeatures) -> dict:
     return {name: value for name, value in self.__dict__.items() if name != "forward"}
 
 
-def __setstate__(self, state: dict) -> None:
+def __setstate__(self: FilterbankFeatures, state: dict) -> None:
     super(FilterbankFeatures, self).__setstate__(state)
     if not self.use_grads:
         self.forward = torch.no_grad()(self.forward)

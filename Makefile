@@ -10,6 +10,9 @@ NEMO ?= 3.0.0
 VENV ?= .venv$(if $(filter-out 3.0.0,$(NEMO)),-nemo-$(NEMO))
 READY := $(VENV)/.ready
 
+# Two processes of one thread each are faster than one of two; more than a few would all import NeMo.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadscope
+
 # glibc gives large tensors back to the system at every step and fetches them anew; on a virtual machine that can take
 # longer than the training itself.
 export MALLOC_MMAP_THRESHOLD_ ?= 4294967296
@@ -21,7 +24,7 @@ demo: $(READY)
 	$(VENV)/bin/python examples/asr/speech_pretraining/demo.py --out demo
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 nemo-tests: $(READY)
 	$(VENV)/bin/python tests/nemo_suite.py
@@ -31,7 +34,7 @@ patched-tests: $(READY)
 	mkdir -p build/patched
 	cp -r $$($(VENV)/bin/python -c "import importlib.util as u; print(u.find_spec('nemo').submodule_search_locations[0])") build/patched/
 	$(VENV)/bin/python -m nemo_overlay apply build/patched
-	NEMO_OVERLAY=0 PYTHONPATH=$(CURDIR)/build/patched $(VENV)/bin/python -m pytest tests/collections tests/examples \
+	NEMO_OVERLAY=0 PYTHONPATH=$(CURDIR)/build/patched $(PYTEST) tests/collections tests/examples \
 		--ignore tests/collections/asr/parts/utils/test_stock_nemo.py
 
 lint: $(READY)

@@ -11,6 +11,9 @@ from types import ModuleType
 import nemo_overlay
 from nemo_overlay import OverlayError
 
+# Where NeMo 2.7 and 3.0 differ for our half: 2.7 draws masks utterance by utterance, in another way, with blocks of 8
+# frames in short utterances. Ours are drawn alike on both, as 3.0 draws them; only the tests that compare with NeMo's
+# own masks ask which NeMo it is. All else that our half rests on is the same in both.
 OLDEST_NEMO = (2, 7, 3)
 FIRST_UNSUPPORTED_NEMO = (3, 1)
 SUPPORTED_RANGE = ">={},<{}".format(*(".".join(map(str, v)) for v in (OLDEST_NEMO, FIRST_UNSUPPORTED_NEMO)))

@@ -19,6 +19,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def _microphone(rate: int, chunk: int) -> Iterator[np.ndarray]:
     return _recorded(sounddevice.InputStream(samplerate=rate, channels=1, blocksize=chunk, dtype="float32"), chunk)
 
 
-def _recorded(device: str | int | None, chunk: int) -> Iterator[np.ndarray]:
+def _recorded(device: AbstractContextManager, chunk: int) -> Iterator[np.ndarray]:
     """Pieces until the user presses Ctrl-C."""
     print("Recording; Ctrl-C ends it.", file=sys.stderr)
     try:

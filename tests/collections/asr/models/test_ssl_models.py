@@ -198,18 +198,21 @@ def test_scoring_the_targets_alone_changes_neither_loss_nor_gradient(
     tiny_model, audio, monkeypatch, denoise, mask_position
 ):
     model = tiny_model({**DENSE, "mask_position": mask_position}, denoise=denoise).eval()
-    decoded = []
+    decoded, codebook = [], []
     model.decoder.register_forward_hook(lambda decoder, _, log_probs: decoded.append(log_probs.shape[:2].numel()))
 
     def loss_and_gradient(alone: bool):
         monkeypatch.setattr(type(model), "_scores_targets_alone", alone)
         torch.manual_seed(1)  # the masks
+        model.codebook_health.reset()
         loss = loss_of(model, *audio)
+        codebook.append(model.codebook_health.compute())
         return loss, *torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
 
     assert model._scores_targets_alone
     ours, expected = loss_and_gradient(True), loss_and_gradient(False)
     assert 0 < decoded[0] < decoded[1]
+    assert codebook[0] == codebook[1] and codebook[0]["target_perplexity"] > 1
     for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 

@@ -6,9 +6,10 @@
 Arms differ in one thing: how masks follow the attention's context, which encoder frame predicts a token, how the
 tokenizer's input is normalised; and, in a second recipe, how much is masked. Data, their order, initial weights,
 contexts drawn, tokens and steps are the same for all arms of a seed. Every arm is evaluated on the same masks, those
-of the base recipe, at each context. Since arms differ in how many targets a step has, they are compared twice: after
-equal steps, and where each had as many targets as the arm with the fewest has in the end. Last, a linear probe for
-phones (`phone_probe.py`) is fitted on the frozen frames.
+of the base recipe, at each context. Since arms differ in how many targets a step has, they are compared three times:
+after equal steps; where each had as many targets as the arm with the fewest has in the end; and, at equal steps and
+equal targets at once, `tail` with `sliding` at a lower rate. Last, a linear probe for phones (`phone_probe.py`) is
+fitted on the frozen frames.
 
 A run ended at any time goes on where it was. Writes `ablation.md` after each training, so that what is finished can be
 read at once, and `ablation.json` in the end.
@@ -56,6 +57,7 @@ ARMS = (
     Arm("shift 0", "sliding; the token of frames not yet seen is predicted", {"target_shift": 0}),
     Arm("shift +1", "sliding; a token is predicted one frame later than it can be", {"target_shift": 2}),
     Arm("not normalised", "sliding; the tokenizer's input as it is", {"quantizer.normalize": "none"}),
+    Arm("sliding, sparser", "sliding, with as many targets as tail", {"masking.mask_prob": 0.008}),
     Arm("sliding, denser", "as sliding, blocks of 24 at 0.06", DENSER),
     Arm("unsynced, denser", "as unsynced, blocks of 24 at 0.06", {"masking.causal": False, **DENSER}),
     Arm("tail, denser", "as tail, blocks of 24 at 0.06", {"masking.causal_window": "tail", **DENSER}),
@@ -84,11 +86,15 @@ SIZES = {
         encoder={"n_layers": 16, "d_model": 176, "subsampling_conv_channels": 176},
     ),
 }
-SEEDS = 3
+SEEDS = 4
 EVALUATIONS = 6
-MASK_DRAWS = 4
-"""Sets of masks of an evaluation: one has about 350 targets, too few for an accuracy."""
+VALIDATION_MINUTES, MASK_DRAWS = 6.0, 2
+"""Speech of an evaluation, and the sets of masks on it: about 2000 targets."""
 PEAK_LEARNING_RATE, WARM_UP = 2e-3, 100
+JOB_ENVIRONMENT = {"OMP_NUM_THREADS": "1"} | dict.fromkeys(
+    ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**32)
+)
+"""Of a training's process; glibc keeps freed memory for the next step, as in the Makefile."""
 PROBE_MINUTES = 10.0
 CRITICAL_T = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 """Of Student's t, two-sided 5 %, by degrees of freedom."""
@@ -98,7 +104,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("ablation"), help="folder for corpus, runs and results")
     parser.add_argument("--size", choices=SIZES, default="default")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="trainings of each arm, at least 2 (default: 3)")
+    parser.add_argument(
+        "--seeds", type=int, default=SEEDS, help=f"trainings of each arm, at least 2 (default: {SEEDS})"
+    )
     parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS], default=[arm.name for arm in ARMS])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time, each on one CPU thread")
@@ -204,11 +212,12 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
     from phone_probe import probe, read_split
 
     from nemo.collections.asr.losses.ssl_losses.mlm import target_mask
+    from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
     from nemo.utils import logging
 
     logging.setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    corpus = make_corpus(out / "corpus", minutes=size.minutes, progress=False)
+    corpus = make_corpus(out / "corpus", minutes=size.minutes, validation_minutes=VALIDATION_MINUTES, progress=False)
     model = build_model(arm, size, seed)
     model.eval()
     with torch.no_grad():
@@ -226,6 +235,7 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
     )
     order = random.Random(seed)
     first, targets, history = 0, 0.0, []
+    blind = {str(context): [0, 0] for context in CONTEXTS}  # blind targets, and the utterances that they were in
     checkpoint = run_folder(out, arm.name, seed) / "checkpoint.pt"
     if checkpoint.is_file():
         state = torch.load(checkpoint, map_location=device, weights_only=False)
@@ -235,7 +245,7 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
         schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["random"].cpu())
         order.setstate(state["order"])
-        first, targets, history = state["step"], state["targets"], state["history"]
+        first, targets, history, blind = state["step"], state["targets"], state["history"], state["blind"]
 
     every = max(1, size.steps // EVALUATIONS)
     crop = int(size.crop_seconds * 100)
@@ -257,6 +267,11 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
         one = getattr(model.loss, "mlm_loss", model.loss)
         counted = target_mask(masks, one.combine_time_steps, one.mask_threshold, encoded_len, one.target_shift)
         targets += float(counted.sum()) / size.batch
+        left, _ = model.current_att_context
+        audit = audit_masks(masks, lengths, left, model.encoder.subsampling_factor)
+        of_context = blind[str(model.current_att_context)]
+        of_context[0] += int(audit.blind_targets.sum())
+        of_context[1] += size.batch
         if (step + 1) % every == 0 or step + 1 == size.steps:
             figures = evaluate(model, held_out, held_lengths, held_masks)
             history.append({"step": step + 1, "targets": targets, **figures})
@@ -270,6 +285,7 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
                 "step": step + 1,
                 "targets": targets,
                 "history": history,
+                "blind": blind,
             }
             checkpoint.parent.mkdir(parents=True, exist_ok=True)
             torch.save(state, checkpoint.with_suffix(".partial"))
@@ -277,17 +293,18 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
             line = f"{arm.name} {seed}: step {step + 1} of {size.steps}, train {float(loss):.3f}, "
             print(line + ", ".join(f"{c} {figures[str(c)]['loss']:.3f}" for c in CONTEXTS), flush=True)
 
-    model.cpu()
-    rows = probe(
-        model,
-        read_split(corpus.train_manifest, PROBE_MINUTES),
-        read_split(corpus.validation_manifest),
-        [list(context) for context in CONTEXTS],
-        online=False,
-        baselines=arm is ARMS[0],
-        progress=False,
-    )
-    result = {"history": history, "probe": {row["frames"]: row["offline"] for row in rows}, "steps": size.steps}
+    result = {"history": history, "steps": size.steps}
+    result["blind"] = {context: count / max(1, utterances) for context, (count, utterances) in blind.items()}
+    fitted_on, tested_on = read_split(corpus.train_manifest, PROBE_MINUTES), read_split(corpus.validation_manifest)
+
+    def probed(model, baselines: bool = False) -> dict[str, float]:
+        contexts = [list(context) for context in CONTEXTS]
+        rows = probe(model, fitted_on, tested_on, contexts, online=False, baselines=baselines, progress=False)
+        return {row["frames"]: row["offline"] for row in rows}
+
+    result["probe"] = probed(model.cpu(), baselines=arm is ARMS[0])
+    if arm is ARMS[0]:
+        result["untrained_probe"] = probed(build_model(arm, size, seed))
     _write(run_folder(out, arm.name, seed) / "result.json", json.dumps(result))
     checkpoint.unlink()
 
@@ -384,11 +401,21 @@ def report(results: dict[str, dict[int, dict]]) -> str:
                 cells.append(cell)
             lines.append(f"| {arm} | {len(runs)} | {' | '.join(cells)} |")
 
-    lines.append("| arm | what it does | targets per utterance | perplexity of the tokens |\n|---|---|---|---|")
+    blind_columns = " | ".join(f"blind at {context}" for context in contexts)
+    lines.append(f"| arm | what it does | targets per utterance | {blind_columns} | perplexity of the tokens |")
+    lines.append(f"|---|---|{'---|' * (len(contexts) + 2)}")
     for arm, runs in results.items():
         targets = [run["history"][-1]["targets"] / run["steps"] for run in runs.values()]
+        blind = " | ".join(
+            f"{statistics.mean(run['blind'][context] for run in runs.values()):.2f}" for context in contexts
+        )
         perplexity = math.exp(next(iter(last[arm].values()))["tokens"]["entropy"])
-        lines.append(f"| {arm} | {arm_named(arm).meaning} | {spread(targets, 1)} | {perplexity:.1f} |")
+        lines.append(f"| {arm} | {arm_named(arm).meaning} | {spread(targets, 1)} | {blind} | {perplexity:.1f} |")
+    lines.append(
+        "\nTargets and blind targets are those of training, for each utterance. `sliding` opens blind targets and "
+        "nothing else: where `unsynced` has none, both hide the same frames, and can differ there only by what was "
+        "learned at other contexts."
+    )
     rows(
         "Validation loss (nats) after equal steps, by context:",
         comparable,
@@ -410,6 +437,10 @@ def report(results: dict[str, dict[int, dict]]) -> str:
         3,
     )
     rows("Phone probe, frame accuracy (%), by context:", results, lambda run, context: run["probe"][context], 1, 100)
+    random_weights = [run["untrained_probe"] for run in base.values()]
+    if random_weights:
+        cells = [spread([probe[context] for probe in random_weights], 1, 100) for context in contexts]
+        lines.append(f"| random weights | {len(random_weights)} | {' | '.join(cells)} |")
     for name in ("log-mels", "most frequent phone"):
         values = [run["probe"][name] for run in base.values() if name in run["probe"]]
         if values:
@@ -439,25 +470,35 @@ def main() -> None:
     from demo_corpus import make_corpus
     from tqdm import tqdm
 
-    make_corpus(out / "corpus", minutes=size.minutes)
+    make_corpus(out / "corpus", minutes=size.minutes, validation_minutes=VALIDATION_MINUTES)
     # Seed by seed, so that all arms can be compared early.
     wanted = [(arm, seed) for seed in range(arguments.seeds) for arm in arguments.arms]
     missing = [(arm, seed) for arm, seed in wanted if not (run_folder(out, arm, seed) / "result.json").is_file()]
 
-    def job(arm: str, seed: int) -> None:
-        command = [sys.executable, __file__, "--out", str(out), "--size", arguments.size]
-        command += ["--device", arguments.device, "--train", arm, str(seed)]
-        folder = run_folder(out, arm, seed)
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "log", "ab") as log:
-            subprocess.run(command, check=True, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
     with ThreadPoolExecutor(arguments.jobs) as pool, tqdm(total=len(wanted), unit="training") as bar:
+
+        def job(arm: str, seed: int) -> None:
+            """Runs a training in a process of its own, and shows its lines."""
+            command = [sys.executable, __file__, "--out", str(out), "--size", arguments.size]
+            command += ["--device", arguments.device, "--train", arm, str(seed)]
+            folder = run_folder(out, arm, seed)
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(folder / "log", "a", encoding="utf-8") as log:
+                process = subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **JOB_ENVIRONMENT}
+                )
+                for line in process.stdout:
+                    log.write(line)
+                    log.flush()
+                    bar.set_postfix_str(line.strip())
+            if process.wait():
+                raise RuntimeError(f"the training of {arm}, seed {seed}, failed; see {folder / 'log'}")
+
         bar.update(len(wanted) - len(missing))
         for future in as_completed([pool.submit(job, *one) for one in missing]):
             try:
                 future.result()
-            except subprocess.CalledProcessError:
+            except RuntimeError:
                 pool.shutdown(cancel_futures=True)
                 raise
             bar.update()

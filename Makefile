@@ -1,4 +1,5 @@
 # make demo    sets up, pretrains a small streaming NEST on synthesised speech, streams from it, shows the result
+#              (DEMO_OPTIONS="--steps 1600 --minutes 80" for more of it)
 # make test    sets up, runs the tests
 # make lint    format and lint
 # make nemo-tests    runs NVIDIA's own tests with the patch off and on
@@ -21,7 +22,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 .PHONY: demo test nemo-tests patched-tests lint clean
 
 demo: $(READY)
-	$(VENV)/bin/python examples/asr/speech_pretraining/demo.py --out demo
+	$(VENV)/bin/python examples/asr/speech_pretraining/demo.py --out demo $(DEMO_OPTIONS)
 
 test: $(READY)
 	$(PYTEST)

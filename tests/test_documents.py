@@ -1,9 +1,14 @@
-"""The documents: every block of Python in them runs, every YAML key exists, every link and file is there."""
+"""The documents: every block of Python and YAML in them works, every message is explained, every link is there.
 
+Their shell commands are run in `test_commands.py`.
+"""
+
+import ast
 import re
 from pathlib import Path
 
 import pytest
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -42,19 +47,86 @@ def test_python_blocks_run_from_top_to_bottom(document, folder_with_model, audio
         assert names["model"].mask_processor.left_context_size == -1 and len(names["output"]) == 4
 
 
-def test_yaml_blocks_use_keys_of_the_shipped_config():
-    config = OmegaConf.load(REPOSITORY / "examples/asr/conf/ssl/nest/nest_fast-conformer_streaming_dynamic.yaml")
-    for block in blocks("MASKING_CONTEXT_SYNC.md", "yaml"):
-        for part, sections in OmegaConf.create(block).items():
-            for key, section in sections.items():
-                if key == "context_presets":  # names are the user's own
-                    continue
-                assert key in config[part]
-                if OmegaConf.is_dict(section) and "_target_" not in section:
-                    assert set(section) <= set(config[part][key])
+def test_yaml_blocks_are_of_keys_that_the_shipped_config_has_and_do_what_is_said(tiny_config):
+    from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
+    from nemo.collections.asr.parts.utils.streaming_utils import set_dynamic_context
+
+    shipped = OmegaConf.load(REPOSITORY / "examples/asr/conf/ssl/nest/nest_fast-conformer_streaming_dynamic.yaml")
+    found = [OmegaConf.create(block) for block in blocks("MASKING_CONTEXT_SYNC.md", "yaml")]
+    for part, sections in (item for block in found for item in block.items()):
+        for key, section in sections.items():
+            assert key in shipped[part] or key == "context_presets"  # whose names are the user's own
+            if OmegaConf.is_dict(section) and key in shipped[part] and "_target_" not in section:
+                assert set(section) <= set(shipped[part][key])
+
+    config = tiny_config()
+    for block in found:
+        config = OmegaConf.merge(config, block.get("model", {}))
+    model = EncDecDenoiseMaskedTokenPredModel(config)
+    assert [context.as_list() for context in model.encoder.trained_contexts()] == [
+        [80, 0],
+        [160, 0],
+        [320, 0],
+        [-1, 0],
+    ]
+    assert model.mask_processor.causal and model.mask_processor.causal_window == "sliding"
+    assert set_dynamic_context(model, "meeting") == [400, 0] and set_dynamic_context(model, "low") == [120, 0]
+    strategies = [block.trainer.strategy for block in found if "trainer" in block]
+    assert [type(instantiate(strategy)).__name__ for strategy in strategies] == ["ModelParallelStrategy"]
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md"])
+HOLE = "\N{HORIZONTAL ELLIPSIS}"
+
+
+def template(text: ast.expr) -> str:
+    """A message as the source has it, with a hole for each value that is put in."""
+    if isinstance(text, ast.Constant):
+        return str(text.value)
+    if isinstance(text, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else HOLE for part in text.values)
+    if isinstance(text, ast.BinOp):
+        return template(text.left) + template(text.right)
+    return HOLE
+
+
+def messages_of(file: Path) -> list[str]:
+    """What a module raises and warns of, and what its `describe_...` functions make for that purpose."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            found += node.exc.args[:1]
+        elif isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            message_at = {"warn_once": 2, "warning": 0, "warn": 0}.get(called)
+            found += [] if message_at is None else [node.args[message_at]]
+        elif isinstance(node, ast.FunctionDef) and node.name in ("describe_copies", "describe_failure"):
+            found += [one.value for one in ast.walk(node) if isinstance(one, ast.Return)]
+    return [text for text in map(template, found) if text != HOLE]
+
+
+def test_the_guide_explains_every_message_and_no_other():
+    guide = (REPOSITORY / "MASKING_CONTEXT_SYNC.md").read_text(encoding="utf-8")
+    _, section = guide.split("## Messages, and what to do")
+    first_cells = re.findall(r"^\| (`.+`) \| .+ \|$", section, flags=re.M)
+    rows = [row for cell in first_cells for row in re.findall("`(.+?)`", cell)]
+    files = [*REPOSITORY.glob("nemo/**/*.py"), *REPOSITORY.glob("nemo_overlay/*.py")]
+    messages = {message for file in files for message in messages_of(file)}
+    assert len(messages) > 90
+
+    def explains(row: str, message: str) -> bool:
+        """It quotes the message, and more of it than `... is ..., but ...` quotes of most."""
+        quoted, words = (len(re.sub(rf"\.\.\.|{HOLE}", "", text)) for text in (row, message))
+        parts = ".*".join(map(re.escape, row.split("...")))
+        return quoted >= min(18, words / 2) and re.search(parts, message, flags=re.S) is not None
+
+    stale = [row for row in rows if not any(explains(row, message) for message in messages)]
+    missing = [message for message in messages if not any(explains(row, message) for row in rows)]
+    assert not stale and not missing
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md", "examples/asr/speech_pretraining/README.md"]
+)
 def test_links_and_named_files_exist(document):
     text = (REPOSITORY / document).read_text(encoding="utf-8")
     anchors = {
@@ -65,6 +137,9 @@ def test_links_and_named_files_exist(document):
     for target in re.findall(r"\]\(([^)]+)\)", text):
         if target.startswith("http"):
             continue
-        assert (target[1:] in anchors) if target.startswith("#") else (REPOSITORY / target).exists(), target
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        else:
+            assert ((REPOSITORY / document).parent / target.split("#")[0]).exists(), target
     for script in re.findall(r"(?:examples|benchmarks|tests)/[\w/.-]+\.py", text):
         assert (REPOSITORY / script).is_file(), script

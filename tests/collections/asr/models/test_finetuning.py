@@ -1,7 +1,10 @@
 """NeMo's own ASR models draw their contexts as pretraining does, once `model.context_seed` is set."""
 
+import math
+
 import lightning.pytorch as pl
 import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo.collections.asr.models import EncDecCTCModel, EncDecRNNTModel
@@ -93,6 +96,24 @@ def test_ctc_training_draws_by_seed_and_count_and_goes_on_after_a_resume(asr_con
 
     again = fit(EncDecCTCModel(asr_config(context_seed=3)), max_steps=6, ckpt_path=next(tmp_path.glob("*.ckpt")))
     assert again.contexts == drawn(3, 2, 6)
+
+
+@pytest.mark.parametrize("mask_position", ["pre_conv", "post_conv"])
+def test_an_asr_model_starts_from_a_pretrained_encoder_and_trains(
+    mask_position, tiny_model, asr_config, fit, tmp_path
+):
+    nest = tiny_model({**SMALL, "mask_position": mask_position}, seed=5)
+    nest.save_to(str(tmp_path / "nest.nemo"))
+    model = EncDecCTCModel(asr_config(context_seed=3))
+    part = {"path": str(tmp_path / "nest.nemo"), "include": ["preprocessor", "encoder"]}
+    model.maybe_init_from_pretrained_checkpoint(OmegaConf.create({"init_from_nemo_model": {"nest": part}}))
+    pretrained, started = nest.encoder.state_dict(), model.encoder.state_dict()
+    # Masking after the convolutions wraps the subsampling.
+    pretrained = {name.replace("pre_encode.pre_encode.", "pre_encode."): value for name, value in pretrained.items()}
+    assert all(torch.equal(value, pretrained[name]) for name, value in started.items())
+    run = fit(model, max_steps=2)
+    assert run.contexts == drawn(3, 0, 2) and all(math.isfinite(loss) for loss in run.losses)
+    assert any(not torch.equal(value, pretrained[name]) for name, value in model.encoder.state_dict().items())
 
 
 def test_a_transducer_draws_too(transducer_config, fit):

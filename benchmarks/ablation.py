@@ -20,7 +20,6 @@ import json
 import math
 import os
 import random
-import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -28,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from ablation_report import CRITICAL_T, report
 from torch import Tensor
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples/asr"
@@ -45,6 +45,7 @@ class Arm:
     name: str
     meaning: str
     config: dict = field(default_factory=dict)
+    compared_with: str = "sliding"
 
 
 LITERAL = {"masking.causal_window": "tail", "masking.subsampling_factor": 1}
@@ -58,9 +59,13 @@ ARMS = (
     Arm("shift +1", "sliding; a token is predicted one frame later than it can be", {"target_shift": 2}),
     Arm("not normalised", "sliding; the tokenizer's input as it is", {"quantizer.normalize": "none"}),
     Arm("sliding, sparser", "sliding, with as many targets as tail", {"masking.mask_prob": 0.008}),
-    Arm("sliding, denser", "as sliding, blocks of 24 at 0.06", DENSER),
-    Arm("unsynced, denser", "as unsynced, blocks of 24 at 0.06", {"masking.causal": False, **DENSER}),
-    Arm("tail, denser", "as tail, blocks of 24 at 0.06", {"masking.causal_window": "tail", **DENSER}),
+    Arm("sliding, denser", "as sliding, blocks of 24 at 0.06", DENSER, "sliding, denser"),
+    Arm(
+        "unsynced, denser", "as unsynced, blocks of 24 at 0.06", {"masking.causal": False, **DENSER}, "sliding, denser"
+    ),
+    Arm(
+        "tail, denser", "as tail, blocks of 24 at 0.06", {"masking.causal_window": "tail", **DENSER}, "sliding, denser"
+    ),
 )
 
 
@@ -96,8 +101,6 @@ JOB_ENVIRONMENT = {"OMP_NUM_THREADS": "1"} | dict.fromkeys(
 )
 """Of a training's process; glibc keeps freed memory for the next step, as in the Makefile."""
 PROBE_MINUTES = 10.0
-CRITICAL_T = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""Of Student's t, two-sided 5 %, by degrees of freedom."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -336,121 +339,23 @@ def results_of(out: Path, arms: list[str], seeds: int) -> dict[str, dict[int, di
     return {arm: by_seed for arm, by_seed in found.items() if by_seed}
 
 
-def at_targets(history: list[dict], targets: float, context: str, figure: str) -> float:
-    """A figure where a training had seen so many targets, on the straight line between two evaluations."""
-    before = None
-    for after in history:
-        if after["targets"] >= targets:
-            break
-        before = after
-    if before is None or before is after:
-        return after[context][figure]
-    share = (targets - before["targets"]) / (after["targets"] - before["targets"])
-    return before[context][figure] * (1 - share) + after[context][figure] * share
-
-
-def spread(values: list[float], digits: int, factor: float = 1.0) -> str:
-    """Mean and standard deviation."""
-    text = f"{factor * statistics.mean(values):.{digits}f}"
-    return f"{text} ± {factor * statistics.stdev(values):.{digits}f}" if len(values) > 1 else text
-
-
-def difference(ours: dict[int, float], base: dict[int, float], digits: int, factor: float = 1.0) -> str:
-    """The mean difference to the base arm over the seeds both have; in bold where a paired t-test calls it real."""
-    seeds = sorted(ours.keys() & base.keys())
-    if not seeds:
-        return "-"
-    differences = [ours[seed] - base[seed] for seed in seeds]
-    mean = statistics.mean(differences)
-    text = f"{factor * mean:+.{digits}f}"
-    if len(seeds) < 2:
-        return text
-    error = statistics.stdev(differences) / math.sqrt(len(seeds))
-    return f"**{text}**" if abs(mean) > CRITICAL_T[len(seeds) - 1] * error else text
-
-
-def report(results: dict[str, dict[int, dict]]) -> str:
-    """The tables, in Markdown."""
-    base = results.get(ARMS[0].name, {})
-    contexts = [str(context) for context in CONTEXTS]
-    last = {arm: {seed: run["history"][-1] for seed, run in runs.items()} for arm, runs in results.items()}
-    comparable = {
-        arm: runs for arm, runs in results.items() if "quantizer.normalize" not in arm_named(arm).config
-    }  # other tokens cannot be compared by their loss
-    fewest = min(figures["targets"] for arm in comparable for figures in last[arm].values())
-    lines = []
-    if base:
-        tokens = last[ARMS[0].name][min(base)]["tokens"]
-        lines += [
-            f"The tokens by their frequency alone: entropy {tokens['entropy']:.3f} nats, most frequent token "
-            f"{100 * tokens['most_frequent']:.1f} %.",
-            "",
-        ]
-
-    def rows(title: str, arms: dict, value, digits: int, factor: float = 1.0) -> None:
-        lines.append(f"\n{title}\n")
-        lines.append(f"| arm | seeds | {' | '.join(contexts)} |\n|---|---|{'---|' * len(contexts)}")
-        for arm, runs in arms.items():
-            cells = []
-            for context in contexts:
-                ours = {seed: value(run, context) for seed, run in runs.items()}
-                cell = spread(list(ours.values()), digits, factor)
-                if arm != ARMS[0].name and base:
-                    theirs = {seed: value(run, context) for seed, run in base.items()}
-                    cell += f" ({difference(ours, theirs, digits, factor)})"
-                cells.append(cell)
-            lines.append(f"| {arm} | {len(runs)} | {' | '.join(cells)} |")
-
-    blind_columns = " | ".join(f"blind at {context}" for context in contexts)
-    lines.append(f"| arm | what it does | targets per utterance | {blind_columns} | perplexity of the tokens |")
-    lines.append(f"|---|---|{'---|' * (len(contexts) + 2)}")
-    for arm, runs in results.items():
-        targets = [run["history"][-1]["targets"] / run["steps"] for run in runs.values()]
-        blind = " | ".join(
-            f"{statistics.mean(run['blind'][context] for run in runs.values()):.2f}" for context in contexts
-        )
-        perplexity = math.exp(next(iter(last[arm].values()))["tokens"]["entropy"])
-        lines.append(f"| {arm} | {arm_named(arm).meaning} | {spread(targets, 1)} | {blind} | {perplexity:.1f} |")
-    lines.append(
-        "\nTargets and blind targets are those of training, for each utterance. `sliding` opens blind targets and "
-        "nothing else: where `unsynced` has none, both hide the same frames, and can differ there only by what was "
-        "learned at other contexts."
+def tables(results: dict[str, dict[int, dict]], size: Size) -> str:
+    """The report on what is finished, in Markdown."""
+    return report(
+        results,
+        contexts=[str(context) for context in CONTEXTS],
+        meanings={arm.name: arm.meaning for arm in ARMS},
+        compared_with={arm.name: arm.compared_with for arm in ARMS},
+        base=ARMS[0].name,
+        other_tokens={arm.name for arm in ARMS if "quantizer.normalize" in arm.config},
+        equal_targets={"tail": "sliding, sparser", "random": "sliding, sparser"},
+        setting=(
+            f"{size.steps} steps of {size.batch} crops of {size.crop_seconds:g} s from {size.minutes:g} minutes of "
+            f"speech; evaluated on {VALIDATION_MINUTES:g} minutes of voices not heard in training, {MASK_DRAWS} masks "
+            f"of the base arm on each utterance. Masks: blocks of {BASE['masking.block_size']} feature frames at "
+            f"{BASE['masking.mask_prob']}; `denser`: {DENSER['masking.block_size']} at {DENSER['masking.mask_prob']}."
+        ),
     )
-    rows(
-        "Validation loss (nats) after equal steps, by context:",
-        comparable,
-        lambda run, context: run["history"][-1][context]["loss"],
-        3,
-    )
-    rows(
-        "Masked-token accuracy (%) after equal steps, by context:",
-        comparable,
-        lambda run, context: run["history"][-1][context]["accuracy"],
-        1,
-        100,
-    )
-    rows(
-        f"Validation loss (nats) after equal numbers of targets ({fewest:.0f} for each utterance of a batch), by "
-        "context; the learning rate of the arms with more targets was still high there:",
-        comparable,
-        lambda run, context: at_targets(run["history"], fewest, context, "loss"),
-        3,
-    )
-    rows("Phone probe, frame accuracy (%), by context:", results, lambda run, context: run["probe"][context], 1, 100)
-    random_weights = [run["untrained_probe"] for run in base.values()]
-    if random_weights:
-        cells = [spread([probe[context] for probe in random_weights], 1, 100) for context in contexts]
-        lines.append(f"| random weights | {len(random_weights)} | {' | '.join(cells)} |")
-    for name in ("log-mels", "most frequent phone"):
-        values = [run["probe"][name] for run in base.values() if name in run["probe"]]
-        if values:
-            lines.append(f"| {name} | - |{f' {100 * values[0]:.1f} |' * len(contexts)}")
-    lines.append(
-        f"\nMean ± standard deviation over seeds; in brackets the mean difference to `{ARMS[0].name}` of the same "
-        "seed, in bold where a paired t-test calls it real (two-sided, 5 %, each cell for itself: of twenty cells "
-        "without a difference, one comes out bold)."
-    )
-    return "\n".join(lines)
 
 
 def arm_named(name: str) -> Arm:
@@ -502,12 +407,11 @@ def main() -> None:
                 pool.shutdown(cancel_futures=True)
                 raise
             bar.update()
-            text = report(results_of(out, arguments.arms, arguments.seeds))
-            _write(out / "ablation.md", text + "\n")
+            _write(out / "ablation.md", tables(results_of(out, arguments.arms, arguments.seeds), size) + "\n")
     results = results_of(out, arguments.arms, arguments.seeds)
-    _write(out / "ablation.md", report(results) + "\n")
+    _write(out / "ablation.md", tables(results, size) + "\n")
     _write(out / "ablation.json", json.dumps(results, indent=1))
-    print(report(results))
+    print(tables(results, size))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ small() {{  # what makes a script's run small, by its command
         *masked_token_pred_pretrain.py*)
             echo {" ".join(SMALL)}
             case "$*" in *trainer.devices=8*) echo trainer.devices=2 ;; *) echo trainer.devices=1 ;; esac
-            case "$*" in *use_lhotse*) echo +model.train_ds.num_buckets=1 model.train_ds.batch_duration=20 ;;
+            case "$*" in *use_lhotse*) echo ++model.train_ds.num_buckets=1 ++model.train_ds.batch_duration=20 ;;
                 *) echo model.train_ds.batch_size=2 ;; esac ;;
         *demo_corpus.py*) echo --minutes 0.5 ;;
         *context_report.py*) echo --draws 2 ;;

@@ -9,7 +9,7 @@ contexts drawn, tokens and steps are the same for all arms of a seed. Every arm 
 of the base recipe, at each context. Since arms differ in how many targets a step has, they are compared three times:
 after equal steps; where each had as many targets as the arm with the fewest has in the end; and, at equal steps and
 equal targets at once, `tail` with `sliding` at a lower rate. Last, a linear probe for phones (`phone_probe.py`) is
-fitted on the frozen frames.
+fitted on the frozen frames, of all layers and of the last one.
 
 A run ended at any time goes on where it was. Writes `ablation.md` after each training, so that what is finished can be
 read at once, and `ablation.json` in the end.
@@ -91,7 +91,7 @@ SIZES = {
         encoder={"n_layers": 16, "d_model": 176, "subsampling_conv_channels": 176},
     ),
 }
-SEEDS = 4
+SEEDS = 3
 EVALUATIONS = 6
 VALIDATION_MINUTES, MASK_DRAWS = 6.0, 2
 """Speech of an evaluation, and the sets of masks on it: about 2000 targets."""
@@ -300,10 +300,10 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
     result["blind"] = {context: count / max(1, utterances) for context, (count, utterances) in blind.items()}
     fitted_on, tested_on = read_split(corpus.train_manifest, PROBE_MINUTES), read_split(corpus.validation_manifest)
 
-    def probed(model, baselines: bool = False) -> dict[str, float]:
+    def probed(model, baselines: bool = False) -> dict[str, dict[str, float]]:
         contexts = [list(context) for context in CONTEXTS]
         rows = probe(model, fitted_on, tested_on, contexts, online=False, baselines=baselines, progress=False)
-        return {row["frames"]: row["offline"] for row in rows}
+        return {row["frames"]: {"all_layers": row["offline"], "last_layer": row["last_layer"]} for row in rows}
 
     result["probe"] = probed(model.cpu(), baselines=arm is ARMS[0])
     if arm is ARMS[0]:

@@ -4,7 +4,18 @@ import json
 
 import pytest
 import torch
-from phone_probe import FrameLabels, LinearProbe, Utterance, corpus_of, offline_frames, probe, table
+from phone_probe import (
+    FrameLabels,
+    LinearProbe,
+    Utterance,
+    corpus_of,
+    offline_frames,
+    probe,
+    streamed_frames,
+    table,
+)
+
+from nemo.collections.asr.parts.utils.streaming_utils import dynamic_context
 
 
 def speech(seconds: float, phones: list[tuple[str, float, float]], seed: int = 0) -> Utterance:
@@ -51,8 +62,23 @@ def test_live_frames_score_as_offline_frames_do(tiny_model):
     assert [row["frames"] for row in rows] == ["[8, 0]", "[-1, 0]", "log-mels", "most frequent phone"]
     assert all(row["online"] == row["offline"] for row in rows[:2])
     assert 0.5 < rows[3]["offline"] < 1
-    assert offline_frames(model, test[0].audio, [8, 0]).shape[1] == model.cfg.encoder.d_model
+    assert all(0 < row["last_layer"] <= 1 for row in rows[:2])
     assert "| [8, 0] | " in table(rows, "note") and table(rows, "note").endswith("note")
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_frames_are_the_outputs_of_all_layers_live_as_offline(layers, tiny_model):
+    model = tiny_model({"encoder.n_layers": layers}).eval()
+    audio = speech(2.4, []).audio
+    offline, live = offline_frames(model, audio, [8, 0]), streamed_frames(model, audio, [8, 0])
+    width = model.cfg.encoder.d_model
+    assert offline.shape == live.shape == (31, layers * width)
+    torch.testing.assert_close(live, offline, atol=1e-4, rtol=0)
+    with torch.inference_mode(), dynamic_context(model, [8, 0]):
+        features, length = model.preprocessor(input_signal=audio[None], length=torch.tensor([len(audio)]))
+        encoded, _ = model.encoder(audio_signal=features, length=length)
+    torch.testing.assert_close(offline[:, -width:], encoded[0].T)
+    assert layers == 1 or not torch.equal(offline[:, :width], offline[:, -width:])
 
 
 def test_a_folder_without_a_corpus_is_named(tmp_path):

@@ -3,10 +3,11 @@
     python phone_probe.py --model nest.nemo --corpus demo/corpus --out probe
 
 The corpus is that of `demo_corpus.py`, which knows when each phone was spoken. The classifier is trained on frames of
-the training voices and tested on voices that it has not heard. It is tested twice: on frames that the encoder gives
-for whole files, and on frames that an `EncoderStream` gives live. Beside that stand the most frequent phone's share
-(chance), the same classifier on the log-mels that a frame is made of, and on an encoder with random weights. Writes
-`probe.md` and `probe.json`.
+the training voices and tested on voices that it has not heard. It sees the outputs of all layers side by side, since
+the last ones serve the prediction of tokens more than what was said; the last layer alone is shown too. It is tested
+twice: on frames that the encoder gives for whole files, and on frames that an `EncoderStream` gives live. Beside that
+stand the most frequent phone's share (chance), the same classifier on the log-mels that a frame is made of, and on an
+encoder with random weights. Writes `probe.md` and `probe.json`.
 """
 
 import argparse
@@ -117,11 +118,20 @@ class LinearProbe:
 
 @torch.inference_mode()
 def offline_frames(model: EncDecDenoiseMaskedTokenPredModel, audio: Tensor, context: object) -> Tensor:
-    """Encoder frames `[T, D]` of audio `[N]`, computed at once."""
-    with dynamic_context(model, context):
-        features, length = model.preprocessor(input_signal=audio[None], length=torch.tensor([len(audio)]))
-        encoded, encoded_length = model.encoder(audio_signal=features, length=length)
-    return encoded[0, :, : int(encoded_length)].T
+    """Encoder frames `[T, layers * D]` of audio `[N]`, computed at once: all layers, the encoder's output last."""
+    lower = []
+    hooks = [
+        layer.register_forward_hook(lambda _, inputs, output: lower.append(output.transpose(1, 2)))
+        for layer in model.encoder.layers[:-1]
+    ]
+    try:
+        with dynamic_context(model, context):
+            features, length = model.preprocessor(input_signal=audio[None], length=torch.tensor([len(audio)]))
+            encoded, encoded_length = model.encoder(audio_signal=features, length=length)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat([*lower, encoded], dim=1)[0, :, : int(encoded_length)].T
 
 
 @torch.inference_mode()
@@ -129,9 +139,12 @@ def streamed_frames(
     model: EncDecDenoiseMaskedTokenPredModel, audio: Tensor, context: object, chunk_seconds: float = 0.5
 ) -> Tensor:
     """As `offline_frames`, computed live from pieces of audio."""
-    with EncoderStream(model, context, frames_per_step=4) as stream:
-        pieces = [stream.push(piece)[0] for piece in audio.split(int(16000 * chunk_seconds))]
-        return torch.cat([*pieces, stream.finish()[0]], dim=2)[0].T
+    lower = range(len(model.encoder.layers) - 1)
+    with EncoderStream(model, context, frames_per_step=4, layers=lower) as stream:
+        given = [stream.push(piece)[0] for piece in audio.split(int(16000 * chunk_seconds))]
+        given.append(stream.finish()[0])
+    layers = [frames if lower else [frames] for frames in given]
+    return torch.cat([torch.cat(frames, dim=1) for frames in layers], dim=2)[0].T
 
 
 @torch.inference_mode()
@@ -163,35 +176,55 @@ def probe(
         baselines: adds rows for chance and for log-mels.
 
     Returns:
-        a row for each context and baseline: `frames`, `offline` and `online` (None where there is none).
+        a row for each context and baseline: `frames` says what it is of; `offline` and `online` are accuracies on all
+        layers, `last_layer` that on the encoder's output alone, offline. None where there is none.
     """
     model.eval()
     labels = sorted({label for utterance in train for label, _, _ in utterance.phones})
     number = FrameLabels(model, labels)
 
-    def fitted(frames_of: Callable[[Tensor], Tensor]) -> tuple[LinearProbe, float]:
-        frames, numbers = _labelled(train, frames_of, number)
-        one = LinearProbe(frames, numbers, len(labels))
-        return one, one.accuracy(*_labelled(test, frames_of, number))
+    width = model.cfg.encoder.d_model
+
+    def fitted(frames_of: Callable[[Tensor], Tensor], columns: slice = slice(None)) -> tuple[LinearProbe, float]:
+        one = LinearProbe(*_labelled(train, frames_of, number, columns), len(labels))
+        return one, one.accuracy(*_labelled(test, frames_of, number, columns))
 
     rows = []
     for context in tqdm(contexts, desc="Probes", unit="context", disable=not progress):
-        one, offline = fitted(lambda audio, context=context: offline_frames(model, audio, context))
+        frames_of = _Remembered(lambda audio, context=context: offline_frames(model, audio, context))
+        one, offline = fitted(frames_of)
+        _, last_layer = fitted(frames_of, slice(-width, None))
         live = None
         if online:
             live = one.accuracy(*_labelled(test, lambda a, c=context: streamed_frames(model, a, c), number))
-        rows.append({"frames": str(context), "offline": offline, "online": live})
+        rows.append({"frames": str(context), "offline": offline, "online": live, "last_layer": last_layer})
     if baselines:
         _, accuracy = fitted(lambda audio: log_mel_frames(model, audio, number.shift))
-        rows.append({"frames": "log-mels", "offline": accuracy, "online": None})
-        rows.append({"frames": "most frequent phone", "offline": _chance(train, test, model, number), "online": None})
+        chance = _chance(train, test, model, number)
+        rows.append({"frames": "log-mels", "offline": accuracy, "online": None, "last_layer": None})
+        rows.append({"frames": "most frequent phone", "offline": chance, "online": None, "last_layer": None})
     return rows
 
 
+class _Remembered:
+    """Frames of each utterance, computed once."""
+
+    def __init__(self, frames_of: Callable[[Tensor], Tensor]):
+        self._frames_of, self._found = frames_of, {}
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        if id(audio) not in self._found:
+            self._found[id(audio)] = self._frames_of(audio)
+        return self._found[id(audio)]
+
+
 def _labelled(
-    utterances: Sequence[Utterance], frames_of: Callable[[Tensor], Tensor], number: FrameLabels
+    utterances: Sequence[Utterance],
+    frames_of: Callable[[Tensor], Tensor],
+    number: FrameLabels,
+    columns: slice = slice(None),
 ) -> tuple[Tensor, Tensor]:
-    frames = [frames_of(utterance.audio) for utterance in utterances]
+    frames = [frames_of(utterance.audio)[:, columns] for utterance in utterances]
     numbers = [number(utterance, len(one)) for utterance, one in zip(utterances, frames, strict=True)]
     return torch.cat(frames), torch.cat(numbers)
 
@@ -223,10 +256,11 @@ def untrained(model: EncDecDenoiseMaskedTokenPredModel, seed: int = 0) -> EncDec
 
 def table(rows: Sequence[dict], train_frames: str) -> str:
     """Markdown."""
-    lines = ["| frames | offline | online |", "|---|---|---|"]
+    lines = ["| frames | offline | online | offline, last layer alone |", "|---|---|---|---|"]
     for row in rows:
-        online = "-" if row["online"] is None else f"{100 * row['online']:.1f} %"
-        lines.append(f"| {row['frames']} | {100 * row['offline']:.1f} % | {online} |")
+        figures = [row[column] for column in ("offline", "online", "last_layer")]
+        cells = ["-" if figure is None else f"{100 * figure:.1f} %" for figure in figures]
+        lines.append(f"| {row['frames']} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", train_frames])
 
 

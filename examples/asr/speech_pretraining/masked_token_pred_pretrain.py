@@ -27,6 +27,8 @@ from nemo.utils.trainer_utils import resolve_trainer_cfg
 def main(cfg: DictConfig) -> None:
     """Builds trainer and model from the config, and trains."""
     logging.info(f"Config:\n{OmegaConf.to_yaml(cfg)}")
+    if cfg.get("seed") is not None:
+        pl.seed_everything(cfg.seed, workers=True)
     trainer = pl.Trainer(**resolve_trainer_cfg(cfg.trainer))
     exp_manager(trainer, cfg.get("exp_manager", None))
     model = EncDecDenoiseMaskedTokenPredModel(cfg=cfg.model, trainer=trainer)

@@ -184,3 +184,14 @@ def test_a_checkpoint_saved_by_step_goes_on_at_the_next_micro_batch(
     assert broken.contexts == drawn[: 4 * accumulated]
     assert resumed.trainer.global_step == 6
     assert resumed.contexts == drawn[3 * accumulated :][: len(resumed.contexts)]
+
+
+def test_runs_with_the_same_seed_are_alike_and_others_are_not(pretrain, tmp_path):
+    options = ("trainer.max_steps=2", "model.validation_ds.manifest_filepath=null", "trainer.limit_val_batches=0")
+    losses = {}
+    for name, seed in {"one": 5, "again": 5, "other": 6, "none": "null"}.items():
+        run = pretrain(tmp_path / name, *options, f"seed={seed}")
+        assert run.exit_code == 0, run.printed[-3000:]
+        losses[name] = [step["loss"] for step in run.steps[0]]
+    assert losses["one"] == losses["again"]
+    assert losses["one"] != losses["other"] and losses["none"] not in (losses["one"], losses["other"])

@@ -1,0 +1,143 @@
+"""The ablation: a training that is killed goes on as if nothing had been, and its tables say what was measured."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("espeakng_loader", reason="the ablation's speech is synthesised by espeakng-loader")
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import ablation  # noqa: E402
+import ablation_report  # noqa: E402
+import torch  # noqa: E402
+
+sys.path.pop(0)
+
+CONTEXTS = [str(context) for context in ablation.CONTEXTS]
+TINY = ablation.SIZES["tiny"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> dict:
+    """The result of one tiny training of the base arm, and the folder that it used."""
+    out = tmp_path_factory.mktemp("unbroken")
+    ablation.train(ablation.ARMS[0], 0, TINY, out, torch.device("cpu"))
+    result = json.loads((ablation.run_folder(out, "sliding", 0) / "result.json").read_text())
+    return {"out": out, "result": result}
+
+
+class Killed(Exception):
+    """In place of a signal."""
+
+
+def test_a_training_that_was_killed_goes_on_and_gives_the_same_result(unbroken, tmp_path, monkeypatch):
+    (tmp_path / "corpus").symlink_to(unbroken["out"] / "corpus")
+    evaluate, left = ablation.evaluate, [3]
+
+    def third_is_never_reached(*arguments):
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(ablation, "evaluate", third_is_never_reached)
+    with pytest.raises(Killed):
+        ablation.train(ablation.ARMS[0], 0, TINY, tmp_path, torch.device("cpu"))
+    assert not ablation.results_of(tmp_path, ["sliding"], 1)
+    ablation.train(ablation.ARMS[0], 0, TINY, tmp_path, torch.device("cpu"))
+    assert left == [-2]  # the other two of four
+    assert ablation.results_of(tmp_path, ["sliding"], 1) == {"sliding": {0: unbroken["result"]}}
+
+
+def test_all_arms_are_evaluated_on_the_same_tokens_and_masks(unbroken, tmp_path):
+    (tmp_path / "corpus").symlink_to(unbroken["out"] / "corpus")
+    ablation.train(ablation.arm_named("literal"), 1, TINY, tmp_path, torch.device("cpu"))
+    other = ablation.results_of(tmp_path, ["literal"], 2)["literal"][1]["history"][-1]
+    ours = unbroken["result"]["history"][-1]
+    assert other["tokens"] == ours["tokens"]
+    assert all(other[context]["targets"] == ours[context]["targets"] > 1000 for context in CONTEXTS)
+
+
+def test_arms_differ_from_the_one_they_are_compared_with_in_one_thing():
+    for arm in ablation.ARMS:
+        other = ablation.arm_named(arm.compared_with)
+        assert other.compared_with == other.name
+        changed = {
+            key for key in arm.config.keys() | other.config.keys() if arm.config.get(key) != other.config.get(key)
+        }
+        # Literal sync is a tail whose context is counted in other units.
+        assert len(changed - {"masking.subsampling_factor"}) == (0 if arm is other else 1), arm.name
+
+
+def test_the_base_arm_without_masks_at_random_has_as_many_targets_as_tail():
+    """`sliding, sparser` is there for that."""
+    from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
+
+    def targets(arm: ablation.Arm) -> float:
+        masking = ablation.build_model(arm, TINY, 0).mask_processor
+        lengths = torch.full((2000,), 1200)
+        counts = []
+        for left, _ in ablation.CONTEXTS:
+            masking.left_context_size = left
+            mask = masking.sample(lengths, 1200, generator=torch.Generator().manual_seed(0))
+            counts.append(audit_masks(mask, lengths, left, 8).targets.double().mean())
+        return float(sum(counts)) / len(counts)
+
+    assert targets(ablation.arm_named("sliding, sparser")) == pytest.approx(
+        targets(ablation.arm_named("tail")), rel=0.03
+    )
+
+
+def run(loss: float, targets: float, probe: float = 0.5) -> dict:
+    """What a training may leave: two evaluations, the second after twice the targets and with half the loss."""
+
+    def evaluation(share: float, value: float) -> dict:
+        figures = {"loss": value, "accuracy": 0.25, "targets": 100}
+        tokens = {"entropy": 3.0, "most_frequent": 0.2}
+        return {"targets": share * targets, "tokens": tokens, **{context: figures for context in CONTEXTS}}
+
+    found = {"all_layers": probe, "last_layer": probe / 2}
+    return {
+        "history": [evaluation(0.5, 2 * loss), evaluation(1, loss)],
+        "steps": 10,
+        "blind": {context: 0.5 for context in CONTEXTS},
+        "probe": {**{context: found for context in CONTEXTS}, "log-mels": found, "most frequent phone": found},
+        "untrained_probe": {context: found for context in CONTEXTS},
+    }
+
+
+def test_a_loss_at_so_many_targets_lies_between_two_evaluations():
+    history = run(loss=1.0, targets=100)["history"]
+    loss = [ablation_report.at_targets(history, targets, CONTEXTS[0], "loss") for targets in (10, 50, 75, 100, 200)]
+    assert loss == [2.0, 2.0, 1.5, 1.0, 1.0]
+
+
+def test_a_difference_is_taken_seed_by_seed_and_bold_where_it_is_real():
+    base = {0: 3.0, 1: 4.0, 2: 5.0}
+    assert ablation_report.difference({0: 3.10, 1: 4.11, 2: 5.09}, base, 2) == "**+0.10**"
+    assert ablation_report.difference({0: 3.3, 1: 3.9, 2: 5.1}, base, 2) == "+0.10"
+    assert ablation_report.difference({2: 5.5, 7: 1.0}, base, 2) == "+0.50"
+    assert ablation_report.difference({7: 1.0}, base, 2) == "-"
+
+
+def test_tables_hold_what_is_finished_and_no_loss_on_other_tokens():
+    results = {
+        "sliding": {seed: run(2.0 + seed, 100, probe=0.6) for seed in range(3)},
+        "tail": {seed: run(2.5 + seed, 50) for seed in range(2)},
+        "not normalised": {0: run(0.1, 100, probe=0.3)},
+    }
+    text = ablation.tables(results, TINY)
+    sections = dict(part.split("**\n", 1) for part in text.split("\n**")[1:])
+    loss = next(
+        table for title, table in sections.items() if title.startswith("Validation loss (nats) after equal steps")
+    )
+    assert "| sliding | 3 | 3.000 ± 1.000 |" in loss
+    assert "| tail | 2 | 3.000 ± 0.707 (**+0.500**) |" in loss
+    assert "not normalised" not in loss
+    same = next(table for title, table in sections.items() if "after equal numbers of targets, 50" in title)
+    assert "| sliding | 3 | 6.000 ± 2.000 |" in same and "| tail | 2 | 3.000 ± 0.707 " in same
+    probe = next(table for title, table in sections.items() if "all layers" in title)
+    assert "| not normalised | 1 | 30.0 (-30.0) |" in probe and "| random weights | 3 | 60.0 ± 0.0 " in probe
+    assert "sliding, sparser" not in text  # it has not been trained

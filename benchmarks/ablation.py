@@ -246,7 +246,9 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
         model.context_sampler.load_state_dict(state["sampler"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["random"].cpu())
+        of_cpu, *of_gpus = (one.cpu() for one in state["random"])
+        torch.set_rng_state(of_cpu)
+        torch.cuda.set_rng_state_all(of_gpus)
         order.setstate(state["order"])
         first, targets, history, blind = state["step"], state["targets"], state["history"], state["blind"]
 
@@ -283,7 +285,7 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
                 "sampler": model.context_sampler.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
-                "random": torch.get_rng_state(),
+                "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
                 "order": order.getstate(),
                 "step": step + 1,
                 "targets": targets,

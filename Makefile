@@ -1,6 +1,6 @@
 # make demo    sets up, pretrains a small streaming NEST on synthesised speech, streams from it, shows the result
 #              (DEMO_OPTIONS="--steps 1600 --minutes 80" for more of it)
-# make test    sets up, runs the tests
+# make test    sets up, runs the tests (TESTS=tests/collections for some of them)
 # make lint    format and lint
 # make nemo-tests    runs NVIDIA's own tests with the patch off and on
 # make patched-tests    writes our half into a copy of NeMo, and runs the tests on it with the overlay off
@@ -25,7 +25,7 @@ demo: $(READY)
 	$(VENV)/bin/python examples/asr/speech_pretraining/demo.py --out demo $(DEMO_OPTIONS)
 
 test: $(READY)
-	$(PYTEST)
+	$(PYTEST) $(TESTS)
 
 nemo-tests: $(READY)
 	$(VENV)/bin/python tests/nemo_suite.py

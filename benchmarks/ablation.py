@@ -2,6 +2,7 @@
 
     python benchmarks/ablation.py --out ablation
     python benchmarks/ablation.py --out ablation --size large --device cuda
+    python benchmarks/ablation.py --tables benchmarks/results/ablation.jsonl
 
 Arms differ in one thing: how masks follow the attention's context, which encoder frame predicts a token, how the
 tokenizer's input is normalised; and, in a second recipe, how much is masked. Data, their order, initial weights,
@@ -11,8 +12,8 @@ after equal steps; where each had as many targets as the arm with the fewest has
 equal targets at once, `tail` with `sliding` at a lower rate. Last, a linear probe for phones (`phone_probe.py`) is
 fitted on the frozen frames, of all layers and of the last one.
 
-A run ended at any time goes on where it was. Writes `ablation.md` after each training, so that what is finished can be
-read at once, and `ablation.json` in the end.
+A run ended at any time goes on where it was. After each training it writes `ablation.md`, the tables of what is
+finished, and `ablation.jsonl`, all figures, a training a line, from which `--tables` makes the tables again.
 """
 
 import argparse
@@ -113,6 +114,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS], default=[arm.name for arm in ARMS])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time, each on one CPU thread")
+    parser.add_argument("--tables", type=Path, metavar="FILE", help="print the tables of an ablation.jsonl, and end")
     parser.add_argument("--train", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)  # a job's own process
     return parser.parse_args()
 
@@ -341,6 +343,26 @@ def results_of(out: Path, arms: list[str], seeds: int) -> dict[str, dict[int, di
     return {arm: by_seed for arm, by_seed in found.items() if by_seed}
 
 
+def write_results(results: dict[str, dict[int, dict]], size: str, out: Path) -> None:
+    """Writes the tables and all figures of what is finished."""
+    lines = [
+        json.dumps({"arm": arm, "seed": seed, "size": size, **run})
+        for arm, runs in results.items()
+        for seed, run in runs.items()
+    ]
+    _write(out / "ablation.jsonl", "\n".join(lines) + "\n")
+    _write(out / "ablation.md", tables(results, SIZES[size]) + "\n")
+
+
+def read_results(file: Path) -> tuple[dict[str, dict[int, dict]], str]:
+    """The results, by arm and seed, and the size that `write_results` wrote into an `ablation.jsonl`."""
+    runs = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    results = {}
+    for run in runs:
+        results.setdefault(run["arm"], {})[run["seed"]] = run
+    return results, runs[0]["size"]
+
+
 def tables(results: dict[str, dict[int, dict]], size: Size) -> str:
     """The report on what is finished, in Markdown."""
     return report(
@@ -366,6 +388,10 @@ def arm_named(name: str) -> Arm:
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.tables:
+        results, size = read_results(arguments.tables)
+        print(tables(results, SIZES[size]))
+        return
     size, out = SIZES[arguments.size], arguments.out.resolve()
     if arguments.train:
         arm, seed = arguments.train
@@ -409,10 +435,9 @@ def main() -> None:
                 pool.shutdown(cancel_futures=True)
                 raise
             bar.update()
-            _write(out / "ablation.md", tables(results_of(out, arguments.arms, arguments.seeds), size) + "\n")
+            write_results(results_of(out, arguments.arms, arguments.seeds), arguments.size, out)
     results = results_of(out, arguments.arms, arguments.seeds)
-    _write(out / "ablation.md", tables(results, size) + "\n")
-    _write(out / "ablation.json", json.dumps(results, indent=1))
+    write_results(results, arguments.size, out)
     print(tables(results, size))
 
 

@@ -75,6 +75,19 @@ def test_yaml_blocks_are_of_keys_that_the_shipped_config_has_and_do_what_is_said
     assert [type(instantiate(strategy)).__name__ for strategy in strategies] == ["ModelParallelStrategy"]
 
 
+def test_no_block_of_code_goes_untested():
+    quick_start = "examples/asr/speech_pretraining/README.md"
+    tested = {
+        "README.md": {"python", "bash"},
+        "MASKING_CONTEXT_SYNC.md": {"python", "yaml"},
+        "MASKING_SYNC_SUMMARY.md": {"python"},
+        quick_start: {"python", "bash"},
+    }
+    for document, languages in tested.items():
+        fences = re.findall(r"^ *```(\w*)$", (REPOSITORY / document).read_text(encoding="utf-8"), flags=re.M)
+        assert set(fences[::2]) == languages and set(fences[1::2]) == {""}
+
+
 HOLE = "\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("espeakng_loader", reason="the ablation's speech is synthesised by espeakng-loader")
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 import ablation  # noqa: E402
 import ablation_report  # noqa: E402
 import torch  # noqa: E402
@@ -141,3 +142,22 @@ def test_tables_hold_what_is_finished_and_no_loss_on_other_tokens():
     probe = next(table for title, table in sections.items() if "all layers" in title)
     assert "| not normalised | 1 | 30.0 (-30.0) |" in probe and "| random weights | 3 | 60.0 ± 0.0 " in probe
     assert "sliding, sparser" not in text  # it has not been trained
+
+
+def test_tables_can_be_made_again_of_the_figures(tmp_path):
+    results = {"sliding": {seed: run(2.0 + seed, 100) for seed in range(3)}, "tail": {1: run(2.5, 50)}}
+    ablation.write_results(results, "tiny", tmp_path)
+    read, size = ablation.read_results(tmp_path / "ablation.jsonl")
+    assert size == "tiny" and list(read) == ["sliding", "tail"] and list(read["sliding"]) == [0, 1, 2]
+    assert ablation.tables(read, TINY) + "\n" == (tmp_path / "ablation.md").read_text()
+
+
+def test_the_committed_tables_are_those_of_the_committed_figures_and_the_guide_quotes_them():
+    results, size = ablation.read_results(REPOSITORY / "benchmarks/results/ablation.jsonl")
+    assert size == "default" and set(results) == {arm.name for arm in ablation.ARMS}
+    assert all(len(runs) >= 3 for runs in results.values())
+    tables = (REPOSITORY / "benchmarks/results/ablation.md").read_text(encoding="utf-8")
+    assert tables == ablation.tables(results, ablation.SIZES[size]) + "\n"
+    guide = (REPOSITORY / "MASKING_CONTEXT_SYNC.md").read_text(encoding="utf-8")
+    quoted = [line for line in guide.splitlines() if " ± " in line and line.startswith("|")]
+    assert len(quoted) > 20 and not set(quoted) - set(tables.splitlines())

@@ -7,10 +7,11 @@
 Arms differ in one thing: how masks follow the attention's context, which encoder frame predicts a token, how the
 tokenizer's input is normalised; and, in a second recipe, how much is masked. Data, their order, initial weights,
 contexts drawn, tokens and steps are the same for all arms of a seed. Every arm is evaluated on the same masks, those
-of the base recipe, at each context. Since arms differ in how many targets a step has, they are compared three times:
-after equal steps; where each had as many targets as the arm with the fewest has in the end; and, at equal steps and
-equal targets at once, `tail` with `sliding` at a lower rate. Last, a linear probe for phones (`phone_probe.py`) is
-fitted on the frozen frames, of all layers and of the last one.
+of the base arm, at each context: arms that never hide so much at a short context are at a disadvantage there. The
+voices of evaluation are not those of training, the sentences are. Since arms differ in how many targets a step has,
+they are compared three times: after equal steps; where each had as many targets as the arm with the fewest has in the
+end; and, at equal steps and equal targets at once, `tail` with `sliding` at a lower rate. Last, a linear probe for
+phones (`phone_probe.py`) is fitted on the frozen frames, of all layers and of the last one.
 
 A run ended at any time goes on where it was. After each training it writes `ablation.md`, the tables of what is
 finished, and `ablation.jsonl`, all figures, a training a line, from which `--tables` makes the tables again.
@@ -106,14 +107,21 @@ PROBE_MINUTES = 10.0
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("ablation"), help="folder for corpus, runs and results")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("ablation"),
+        help="folder for corpus, runs and results, one in it for each size",
+    )
     parser.add_argument("--size", choices=SIZES, default="default")
     parser.add_argument(
         "--seeds", type=int, default=SEEDS, help=f"trainings of each arm, at least 2 (default: {SEEDS})"
     )
     parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS], default=[arm.name for arm in ARMS])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time, each on one CPU thread")
+    parser.add_argument(
+        "--jobs", type=int, help="trainings at a time, each on one CPU thread (default: one for each CPU; 2 on a GPU)"
+    )
     parser.add_argument("--tables", type=Path, metavar="FILE", help="print the tables of an ablation.jsonl, and end")
     parser.add_argument("--train", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)  # a job's own process
     return parser.parse_args()
@@ -228,6 +236,7 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
     with torch.no_grad():
         utterances = features_of(corpus.train_manifest, model.preprocessor)
         held_out, held_lengths = padded(features_of(corpus.validation_manifest, model.preprocessor))
+    # This sets torch's seed, so that training's masks are made of the same random numbers for all seeds.
     held_masks = [mask.to(device) for mask in fixed_masks(size, held_out, held_lengths)]
     held_out, held_lengths = held_out.to(device), held_lengths.to(device)
     model.to(device).train()
@@ -375,9 +384,10 @@ def tables(results: dict[str, dict[int, dict]], size: Size) -> str:
         equal_targets={"tail": "sliding, sparser", "random": "sliding, sparser"},
         setting=(
             f"{size.steps} steps of {size.batch} crops of {size.crop_seconds:g} s from {size.minutes:g} minutes of "
-            f"speech; evaluated on {VALIDATION_MINUTES:g} minutes of voices not heard in training, {MASK_DRAWS} masks "
-            f"of the base arm on each utterance. Masks: blocks of {BASE['masking.block_size']} feature frames at "
-            f"{BASE['masking.mask_prob']}; `denser`: {DENSER['masking.block_size']} at {DENSER['masking.mask_prob']}."
+            f"speech; evaluated on {VALIDATION_MINUTES:g} minutes of voices not heard in training, which say the same "
+            f"sentences, {MASK_DRAWS} masks of the base arm on each utterance. Masks: blocks of "
+            f"{BASE['masking.block_size']} feature frames at {BASE['masking.mask_prob']}; `denser`: "
+            f"{DENSER['masking.block_size']} at {DENSER['masking.mask_prob']}."
         ),
     )
 
@@ -392,7 +402,7 @@ def main() -> None:
         results, size = read_results(arguments.tables)
         print(tables(results, SIZES[size]))
         return
-    size, out = SIZES[arguments.size], arguments.out.resolve()
+    size, out = SIZES[arguments.size], arguments.out.resolve() / arguments.size
     if arguments.train:
         arm, seed = arguments.train
         train(arm_named(arm), int(seed), size, out, torch.device(arguments.device))
@@ -408,11 +418,12 @@ def main() -> None:
     wanted = [(arm, seed) for seed in range(arguments.seeds) for arm in arguments.arms]
     missing = [(arm, seed) for arm, seed in wanted if not (run_folder(out, arm, seed) / "result.json").is_file()]
 
-    with ThreadPoolExecutor(arguments.jobs) as pool, tqdm(total=len(wanted), unit="training") as bar:
+    jobs = arguments.jobs or (os.cpu_count() if arguments.device == "cpu" else 2)
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(wanted), unit="training") as bar:
 
         def job(arm: str, seed: int) -> None:
             """Runs a training in a process of its own, and shows its lines."""
-            command = [sys.executable, __file__, "--out", str(out), "--size", arguments.size]
+            command = [sys.executable, __file__, "--out", str(out.parent), "--size", arguments.size]
             command += ["--device", arguments.device, "--train", arm, str(seed)]
             folder = run_folder(out, arm, seed)
             folder.mkdir(parents=True, exist_ok=True)
@@ -431,8 +442,8 @@ def main() -> None:
         for future in as_completed([pool.submit(job, *one) for one in missing]):
             try:
                 future.result()
-            except RuntimeError:
-                pool.shutdown(cancel_futures=True)
+            except BaseException:  # Ctrl-C too, which reaches the trainings by themselves
+                pool.shutdown(wait=False, cancel_futures=True)
                 raise
             bar.update()
             write_results(results_of(out, arguments.arms, arguments.seeds), arguments.size, out)

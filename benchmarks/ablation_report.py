@@ -22,7 +22,7 @@ CRITICAL_T = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.3
 class Figure:
     """A figure of a run at a context, and how it is written: `factor` times it, with so many digits."""
 
-    of: Callable[[Run, str], float]
+    of: Callable[[Run, str], float | None]
     digits: int
     factor: float = 1.0
 
@@ -34,21 +34,20 @@ PROBE_OF_LAST = Figure(lambda run, context: run["probe"][context]["last_layer"],
 
 
 def loss_at(targets: float) -> Figure:
-    """The loss where a run had seen so many targets, on the straight line between two evaluations."""
-    return Figure(lambda run, context: at_targets(run["history"], targets, context, "loss"), 3)
+    """The loss where a run had seen so many targets; None where it had not been evaluated yet."""
+    return Figure(lambda run, context: at_targets(run["history"], targets, lambda one: one[context]["loss"]), 3)
 
 
-def at_targets(history: list[dict], targets: float, context: str, figure: str) -> float:
-    """A figure where a training had seen so many targets, on the straight line between two evaluations."""
-    before = None
-    for after in history:
-        if after["targets"] >= targets:
-            break
-        before = after
-    if before is None or before is after:
-        return after[context][figure]
-    share = (targets - before["targets"]) / (after["targets"] - before["targets"])
-    return before[context][figure] * (1 - share) + after[context][figure] * share
+def at_targets(history: list[dict], targets: float, figure: Callable[[dict], float]) -> float | None:
+    """A figure of an evaluation where a training had seen so many targets, on the straight line between two of them.
+
+    None before the first evaluation and after the last one.
+    """
+    for before, after in zip(history, history[1:], strict=False):
+        if before["targets"] <= targets <= after["targets"]:
+            share = (targets - before["targets"]) / (after["targets"] - before["targets"])
+            return figure(before) * (1 - share) + figure(after) * share
+    return None
 
 
 def spread(values: list[float], digits: int, factor: float = 1.0) -> str:
@@ -58,7 +57,7 @@ def spread(values: list[float], digits: int, factor: float = 1.0) -> str:
 
 
 def difference(ours: dict[int, float], theirs: dict[int, float], digits: int, factor: float = 1.0) -> str:
-    """The mean difference over the seeds that both have; in bold where a paired t-test calls it real."""
+    """The mean difference over the seeds that both have; in bold where a paired t-test has p < 0.05."""
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         return "-"
@@ -80,8 +79,16 @@ def figure_table(
         cells = []
         for context in contexts:
             ours, theirs = (
-                {seed: figure.of(run, context) for seed, run in results.get(name, {}).items()} for name in (arm, other)
+                {
+                    seed: value
+                    for seed, run in results.get(name, {}).items()
+                    if (value := figure.of(run, context)) is not None
+                }
+                for name in (arm, other)
             )
+            if not ours:
+                cells.append("-")
+                continue
             cell = spread(list(ours.values()), figure.digits, figure.factor)
             cells.append(
                 cell if arm == other else f"{cell} ({difference(ours, theirs, figure.digits, figure.factor)})"
@@ -151,13 +158,12 @@ def report(
     same_tokens = {arm: other for arm, other in compared_with.items() if arm not in other_tokens}
     paired = {arm: other for arm, other in equal_targets.items() if arm in results and other in results}
     paired |= {other: other for other in paired.values()}
-    fewest = min(run["history"][-1]["targets"] for arm in same_tokens for run in results[arm].values())
     lines = [setting]
     if base in results:
         tokens = next(iter(results[base].values()))["history"][-1]["tokens"]
         lines[0] += (
-            f" The held-out tokens by their frequency alone: entropy {tokens['entropy']:.3f} nats, most frequent "
-            f"token {100 * tokens['most_frequent']:.1f} %."
+            f" The evaluated speech's tokens by their frequency alone: entropy {tokens['entropy']:.3f} nats, most "
+            f"frequent token {100 * tokens['most_frequent']:.1f} %."
         )
 
     def section(title: str, table: list[str]) -> None:
@@ -170,20 +176,33 @@ def report(
     lines += [
         "",
         "Targets and blind targets are those of training, for each utterance. `sliding` opens blind targets and "
-        "nothing else: where `unsynced` has none, both hide the same frames, and can differ there only by what was "
-        "learned at other contexts.",
+        "nothing else: where `unsynced` has hardly any, both hide nearly the same frames, and can differ there only "
+        "by what was learned at other contexts. A later shift has heard more of what it predicts, an earlier one "
+        "less, so that their losses are not those of one task. Losses on other tokens are left out.",
     ]
     section("Validation loss (nats) after equal steps.", figures(LOSS, same_tokens))
     section("Masked-token accuracy (%) after equal steps.", figures(ACCURACY, same_tokens))
-    section(
-        f"Validation loss (nats) after equal numbers of targets, {fewest:.0f} for each utterance of a batch. The "
-        "learning rate of arms with more targets was still high there.",
-        figures(loss_at(fewest), same_tokens),
-    )
+    for standard in dict.fromkeys(same_tokens.values()):
+        group = {arm: other for arm, other in same_tokens.items() if other == standard}
+        ends = {arm: min(run["history"][-1]["targets"] for run in results[arm].values()) for arm in group}
+        fewest = min(ends, key=ends.get)
+        section(
+            f"Validation loss (nats) where an arm had had as many targets, over all contexts, as `{fewest}` has in "
+            f"the end. Arms with more targets had a high learning rate then{_when(results, standard, ends[fewest])}.",
+            figures(loss_at(ends[fewest]), group),
+        )
     if paired:
-        section("Equal steps and equal numbers of targets: validation loss (nats).", figures(LOSS, paired))
-        section("Equal steps and equal numbers of targets: masked-token accuracy (%).", figures(ACCURACY, paired))
-        section("Equal steps and equal numbers of targets: phone probe (%).", figures(PROBE, paired))
+        section(
+            "Equal steps, and equal numbers of targets over all contexts: validation loss (nats).",
+            figures(LOSS, paired),
+        )
+        section(
+            "Equal steps, and equal numbers of targets over all contexts: masked-token accuracy (%).",
+            figures(ACCURACY, paired),
+        )
+        section(
+            "Equal steps, and equal numbers of targets over all contexts: phone probe (%).", figures(PROBE, paired)
+        )
     for title, figure in (("all layers side by side", PROBE), ("the last layer alone", PROBE_OF_LAST)):
         section(
             f"Phone probe on {title}, frame accuracy (%).",
@@ -193,7 +212,17 @@ def report(
         "",
         "Mean ± standard deviation over seeds. In brackets the mean difference, seed by seed, to "
         f"{' or '.join(sorted({f'`{other}`' for other in compared_with.values()}))}, whichever is of the same recipe; "
-        "in bold where a paired t-test calls it real (two-sided, 5 %, each cell for itself: of twenty cells without a "
-        "difference, one comes out bold).",
+        "in bold where a paired t-test over the seeds has p < 0.05, uncorrected. The contexts of an arm are "
+        "evaluations of the same models, so that a row is nearly one measurement. A seed changes initial weights, the "
+        "order of the data and the contexts drawn; tokenizer, corpus, evaluated masks, and the random numbers that "
+        "training's masks are made of are the same for all.",
     ]
     return "\n".join(lines)
+
+
+def _when(results: Mapping[str, Runs], arm: str, targets: float) -> str:
+    """At which step an arm had had so many targets, in words."""
+    if arm not in results:
+        return ""
+    steps = [at_targets(run["history"], targets, lambda one: one["step"]) for run in results[arm].values()]
+    return "" if None in steps else f": `{arm}` after {statistics.mean(steps):.0f} steps"

@@ -122,7 +122,8 @@ def test_the_guide_explains_every_message_and_no_other():
     _, section = guide.split("## Messages, and what to do")
     first_cells = re.findall(r"^\| (`.+`) \| .+ \|$", section, flags=re.M)
     rows = [row for cell in first_cells for row in re.findall("`(.+?)`", cell)]
-    files = [*REPOSITORY.glob("nemo/**/*.py"), *REPOSITORY.glob("nemo_overlay/*.py")]
+    folders = ("nemo/**", "nemo_overlay", "examples/asr/speech_pretraining")
+    files = [file for folder in folders for file in REPOSITORY.glob(f"{folder}/*.py")]
     messages = {message for file in files for message in messages_of(file)}
     assert len(messages) > 90
 
@@ -130,7 +131,7 @@ def test_the_guide_explains_every_message_and_no_other():
         """It quotes the message, and more of it than `... is ..., but ...` quotes of most."""
         quoted, words = (len(re.sub(rf"\.\.\.|{HOLE}", "", text)) for text in (row, message))
         parts = ".*".join(map(re.escape, row.split("...")))
-        return quoted >= min(18, words / 2) and re.search(parts, message, flags=re.S) is not None
+        return quoted >= min(19, words / 2) and re.search(parts, message, flags=re.S) is not None
 
     stale = [row for row in rows if not any(explains(row, message) for message in messages)]
     missing = [message for message in messages if not any(explains(row, message) for row in rows)]

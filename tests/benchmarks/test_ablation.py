@@ -86,9 +86,22 @@ def test_the_base_arm_without_masks_at_random_has_as_many_targets_as_tail():
             counts.append(audit_masks(mask, lengths, left, 8).targets.double().mean())
         return float(sum(counts)) / len(counts)
 
-    assert targets(ablation.arm_named("sliding, sparser")) == pytest.approx(
-        targets(ablation.arm_named("tail")), rel=0.03
-    )
+    sparser = targets(ablation.arm_named("sliding, sparser"))
+    for arm in ("tail", "random"):
+        assert sparser == pytest.approx(targets(ablation.arm_named(arm)), rel=0.03)
+
+
+def test_a_recipe_is_compared_at_targets_that_all_of_its_arms_have_been_evaluated_with():
+    results = {name: {seed: run(2.0, 100) for seed in range(2)} for name in ("sliding", "tail")}
+    results |= {name: {seed: run(2.0, 1000) for seed in range(2)} for name in ("sliding, denser", "tail, denser")}
+    text = ablation.tables(results, TINY)
+    titles = [part.split("**", 1)[0] for part in text.split("\n**")[1:] if "as many targets" in part]
+    assert len([title for title in titles if "as many targets" in title]) == 2
+    assert not [line for line in text.splitlines() if line.startswith("| ") and "denser | 2 | -" in line]
+
+
+def test_arms_on_tokens_of_their_own_can_be_reported_alone():
+    assert "| not normalised | 1 |" in ablation.tables({"not normalised": {0: run(0.1, 100)}}, TINY)
 
 
 def run(loss: float, targets: float, probe: float = 0.5) -> dict:
@@ -97,7 +110,12 @@ def run(loss: float, targets: float, probe: float = 0.5) -> dict:
     def evaluation(share: float, value: float) -> dict:
         figures = {"loss": value, "accuracy": 0.25, "targets": 100}
         tokens = {"entropy": 3.0, "most_frequent": 0.2}
-        return {"targets": share * targets, "tokens": tokens, **{context: figures for context in CONTEXTS}}
+        return {
+            "step": 10 * share,
+            "targets": share * targets,
+            "tokens": tokens,
+            **{context: figures for context in CONTEXTS},
+        }
 
     found = {"all_layers": probe, "last_layer": probe / 2}
     return {
@@ -110,9 +128,9 @@ def run(loss: float, targets: float, probe: float = 0.5) -> dict:
 
 
 def test_a_loss_at_so_many_targets_lies_between_two_evaluations():
-    history = run(loss=1.0, targets=100)["history"]
-    loss = [ablation_report.at_targets(history, targets, CONTEXTS[0], "loss") for targets in (10, 50, 75, 100, 200)]
-    assert loss == [2.0, 2.0, 1.5, 1.0, 1.0]
+    loss = ablation_report.loss_at
+    assert [loss(targets).of(run(1.0, 100), CONTEXTS[0]) for targets in (50, 75, 100)] == [2.0, 1.5, 1.0]
+    assert [loss(targets).of(run(1.0, 100), CONTEXTS[0]) for targets in (49, 101)] == [None, None]
 
 
 def test_a_difference_is_taken_seed_by_seed_and_bold_where_it_is_real():
@@ -137,8 +155,9 @@ def test_tables_hold_what_is_finished_and_no_loss_on_other_tokens():
     assert "| sliding | 3 | 3.000 ± 1.000 |" in loss
     assert "| tail | 2 | 3.000 ± 0.707 (**+0.500**) |" in loss
     assert "not normalised" not in loss
-    same = next(table for title, table in sections.items() if "after equal numbers of targets, 50" in title)
+    same = next(table for title, table in sections.items() if "as many targets" in title)
     assert "| sliding | 3 | 6.000 ± 2.000 |" in same and "| tail | 2 | 3.000 ± 0.707 " in same
+    assert any("as `tail` has in the end" in title and "`sliding` after 5 steps" in title for title in sections)
     probe = next(table for title, table in sections.items() if "all layers" in title)
     assert "| not normalised | 1 | 30.0 (-30.0) |" in probe and "| random weights | 3 | 60.0 ± 0.0 " in probe
     assert "sliding, sparser" not in text  # it has not been trained

@@ -81,6 +81,30 @@ def test_frames_are_the_outputs_of_all_layers_live_as_offline(layers, tiny_model
     assert layers == 1 or not torch.equal(offline[:, :width], offline[:, -width:])
 
 
+def test_masking_after_the_convolutions_does_not_hide_the_subsampling(tiny_model):
+    labels = FrameLabels(tiny_model({"mask_position": "post_conv"}), ["a"])
+    assert (labels.factor, labels.shift) == (8, 1)
+
+
+def test_chunks_are_streamed_whole_and_what_cannot_stream_says_why(tiny_model):
+    phones = [("a", 0.3 * n, 0.3 * n + 0.15) if n % 2 else ("b", 0.3 * n, 0.3 * n + 0.3) for n in range(8)]
+    train, test = [speech(2.4, phones, 0)], [speech(2.4, phones, 9)]
+    style = {"encoder.att_context_style": "chunked_limited", "encoder.att_context_size": [[14, 6], [14, 13]]}
+    chunked = probe(tiny_model(style), train, test, [[14, 6], [14, 13]], baselines=False, progress=False)
+    assert all(row["online"] == row["offline"] for row in chunked)
+    offline = tiny_model({"encoder.causal_downsampling": False})
+    row = probe(offline, train, test, [[8, 0]], baselines=False, progress=False)[0]
+    assert row["online"] is None and "causal_downsampling is false" in row["not_streamed"] and row["offline"] > 0
+    with pytest.raises(ValueError, match="did you mean 'low'"):
+        probe(offline, train, test, [[8, 0], "lwo"], progress=False)
+
+
+def test_a_corpus_that_lacks_files_is_named_and_left_as_it_is(tmp_path):
+    (tmp_path / "corpus.json").write_text(json.dumps({"options": {}, "sizes": {"train/00000.wav": 4}}))
+    with pytest.raises(FileNotFoundError, match=r"lacks 1 of its files: train/00000\.wav"):
+        corpus_of(tmp_path)
+
+
 def test_a_folder_without_a_corpus_is_named(tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({}))
     with pytest.raises(FileNotFoundError, match="holds no corpus"):

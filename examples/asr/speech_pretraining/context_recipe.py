@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nemo.collections.asr.modules import AudioToMelSpectrogramPreprocessor
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.modules.ssl_modules import block_masks
+from nemo.collections.asr.modules.ssl_modules.mask_audit import blind_frames
 from nemo.collections.asr.modules.ssl_modules.masking import CausalDraw, RandomBlockMasking
 from nemo.collections.asr.modules.ssl_modules.target_alignment import subsampling_right_edge
 from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, calc_length
@@ -228,10 +229,7 @@ class MaskSettings:
 
     def blind(self, mask: Tensor, lengths: Tensor, left: int) -> Tensor:
         """Which encoder frames `audit_masks` counts as blind targets, bool [B, G]."""
-        factor = self.frames_per_encoder_frame
-        wholly_masked = block_masks.blank_frames(mask, lengths, factor) & mask[:, ::factor]
-        reach = block_masks.reach_within(left, wholly_masked.shape[1])
-        return wholly_masked & (block_masks.steps_from_visible(wholly_masked, reach) > reach)
+        return blind_frames(mask, lengths, left, self.frames_per_encoder_frame)
 
 
 # ------------------------------------------------------------------------------------------------------------- recipe

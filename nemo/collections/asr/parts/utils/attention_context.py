@@ -107,9 +107,10 @@ class AttentionContext:
                 "three are for 'chunked_limited_with_rc'"
             )
         elif style == "chunked_limited" and self.left > 0 and self.right >= 0 and self.left % (self.right + 1):
+            chunk = self.right + 1
             raise ValueError(
                 f"{name} is {self}, but under att_context_style 'chunked_limited' the left context must be a "
-                f"multiple of right + 1 = {self.right + 1}, such as {self.left - self.left % (self.right + 1)}"
+                f"multiple of right + 1 = {chunk}, such as {max(1, self.left // chunk) * chunk}"
             )
 
     def _check_chunks_with_right_context(self, name: str) -> None:

@@ -69,6 +69,8 @@ def test_chunked_contexts_must_hold_whole_chunks():
     AttentionContext(71, -1).check_style("chunked_limited")
     with pytest.raises(ValueError, match=r"\[71, 6\].*multiple of right \+ 1 = 7, such as 70"):
         AttentionContext(71, 6).check_style("chunked_limited")
+    with pytest.raises(ValueError, match="such as 14"):  # 0 would leave nothing to mask
+        AttentionContext(5, 13).check_style("chunked_limited")
 
 
 def test_styles_take_their_own_count_of_numbers():

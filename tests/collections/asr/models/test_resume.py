@@ -187,7 +187,7 @@ def test_a_checkpoint_saved_by_step_goes_on_at_the_next_micro_batch(
 
 
 def test_runs_with_the_same_seed_are_alike_and_others_are_not(pretrain, tmp_path):
-    options = ("trainer.max_steps=2", "model.validation_ds.manifest_filepath=null", "trainer.limit_val_batches=0")
+    options = ("trainer.max_steps=2", "+trainer.limit_val_batches=0")
     losses = {}
     for name, seed in {"one": 5, "again": 5, "other": 6, "none": "null"}.items():
         run = pretrain(tmp_path / name, *options, f"seed={seed}")

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from ablation_report import CRITICAL_T, report
+from ablation_report import report
 from torch import Tensor
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples/asr"
@@ -407,8 +407,8 @@ def main() -> None:
         arm, seed = arguments.train
         train(arm_named(arm), int(seed), size, out, torch.device(arguments.device))
         return
-    if not 2 <= arguments.seeds <= len(CRITICAL_T) + 1:
-        raise SystemExit(f"--seeds is {arguments.seeds}, but must be 2 to {len(CRITICAL_T) + 1}")
+    if arguments.seeds < 2:
+        raise SystemExit(f"--seeds is {arguments.seeds}, but must be at least 2")
 
     from demo_corpus import make_corpus
     from tqdm import tqdm
@@ -439,14 +439,14 @@ def main() -> None:
                 raise RuntimeError(f"the training of {arm}, seed {seed}, failed; see {folder / 'log'}")
 
         bar.update(len(wanted) - len(missing))
-        for future in as_completed([pool.submit(job, *one) for one in missing]):
-            try:
+        try:
+            for future in as_completed([pool.submit(job, *one) for one in missing]):
                 future.result()
-            except BaseException:  # Ctrl-C too, which reaches the trainings by themselves
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            bar.update()
-            write_results(results_of(out, arguments.arms, arguments.seeds), arguments.size, out)
+                bar.update()
+                write_results(results_of(out, arguments.arms, arguments.seeds), arguments.size, out)
+        except BaseException:  # Ctrl-C too, which reaches the trainings by themselves
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     results = results_of(out, arguments.arms, arguments.seeds)
     write_results(results, arguments.size, out)
     print(tables(results, size))

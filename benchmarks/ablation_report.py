@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scipy.stats import ttest_rel
+
 Run = dict[str, Any]
 Runs = dict[int, Run]
 """By seed."""
-
-CRITICAL_T = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""Of Student's t, two-sided 5 %, by degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,8 @@ def at_targets(history: list[dict], targets: float, figure: Callable[[dict], flo
     """
     for before, after in zip(history, history[1:], strict=False):
         if before["targets"] <= targets <= after["targets"]:
-            share = (targets - before["targets"]) / (after["targets"] - before["targets"])
+            between = after["targets"] - before["targets"]
+            share = (targets - before["targets"]) / between if between else 1.0
             return figure(before) * (1 - share) + figure(after) * share
     return None
 
@@ -61,13 +61,11 @@ def difference(ours: dict[int, float], theirs: dict[int, float], digits: int, fa
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         return "-"
-    differences = [ours[seed] - theirs[seed] for seed in seeds]
-    mean = statistics.mean(differences)
-    text = f"{factor * mean:+.{digits}f}"
+    text = f"{factor * statistics.mean(ours[seed] - theirs[seed] for seed in seeds):+.{digits}f}"
     if len(seeds) < 2:
         return text
-    error = statistics.stdev(differences) / math.sqrt(len(seeds))
-    return f"**{text}**" if abs(mean) > CRITICAL_T[len(seeds) - 1] * error else text
+    test = ttest_rel([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    return f"**{text}**" if test.pvalue < 0.05 else text
 
 
 def figure_table(

@@ -17,11 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from document_blocks import QUICK_START, REPOSITORY, blocks
 
 import nemo
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-QUICK_START = "examples/asr/speech_pretraining/README.md"
 
 SMALL = """
 model.num_classes=32 model.encoder.n_layers=1 model.encoder.d_model=16 model.encoder.n_heads=2
@@ -48,7 +46,7 @@ small() {{  # what makes a script's run small, by its command
             esac ;;
         *demo_corpus.py*) echo --minutes 0.5 ;;
         *context_report.py*) echo --draws 2 ;;
-        *phone_probe.py*) echo --context=8,0 --minutes 0.5 ;;
+        *phone_probe.py*) echo --minutes 0.5 ;;
     esac
 }}
 """
@@ -88,11 +86,6 @@ pytestmark = [
         reason="the documents' commands are tested with the NeMo that they install",
     ),
 ]
-
-
-def blocks(document: str, language: str) -> list[str]:
-    text = (REPOSITORY / document).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
 
 
 @pytest.fixture

@@ -8,16 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
+from document_blocks import GUIDE, QUICK_START, REPOSITORY, blocks
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "MASKING_CONTEXT_SYNC.md", "MASKING_SYNC_SUMMARY.md"]
-
-
-def blocks(document: str, language: str) -> list[str]:
-    text = (REPOSITORY / document).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+DOCUMENTS = ["README.md", GUIDE, "MASKING_SYNC_SUMMARY.md"]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +47,7 @@ def test_yaml_blocks_are_of_keys_that_the_shipped_config_has_and_do_what_is_said
     from nemo.collections.asr.parts.utils.streaming_utils import set_dynamic_context
 
     shipped = OmegaConf.load(REPOSITORY / "examples/asr/conf/ssl/nest/nest_fast-conformer_streaming_dynamic.yaml")
-    found = [OmegaConf.create(block) for block in blocks("MASKING_CONTEXT_SYNC.md", "yaml")]
+    found = [OmegaConf.create(block) for block in blocks(GUIDE, "yaml")]
     for part, sections in (item for block in found for item in block.items()):
         for key, section in sections.items():
             assert key in shipped[part] or key == "context_presets"  # whose names are the user's own
@@ -76,12 +71,11 @@ def test_yaml_blocks_are_of_keys_that_the_shipped_config_has_and_do_what_is_said
 
 
 def test_no_block_of_code_goes_untested():
-    quick_start = "examples/asr/speech_pretraining/README.md"
     tested = {
         "README.md": {"python", "bash"},
-        "MASKING_CONTEXT_SYNC.md": {"python", "yaml"},
+        GUIDE: {"python", "yaml"},
         "MASKING_SYNC_SUMMARY.md": {"python"},
-        quick_start: {"python", "bash"},
+        QUICK_START: {"python", "bash"},
     }
     for document, languages in tested.items():
         fences = re.findall(r"^ *```(\w*)$", (REPOSITORY / document).read_text(encoding="utf-8"), flags=re.M)
@@ -118,7 +112,7 @@ def messages_of(file: Path) -> list[str]:
 
 
 def test_the_guide_explains_every_message_and_no_other():
-    guide = (REPOSITORY / "MASKING_CONTEXT_SYNC.md").read_text(encoding="utf-8")
+    guide = (REPOSITORY / GUIDE).read_text(encoding="utf-8")
     _, section = guide.split("## Messages, and what to do")
     first_cells = re.findall(r"^\| (`.+`) \| .+ \|$", section, flags=re.M)
     rows = [row for cell in first_cells for row in re.findall("`(.+?)`", cell)]
@@ -145,9 +139,7 @@ def anchors_of(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize(
-    "document", [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md", "examples/asr/speech_pretraining/README.md"]
-)
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md", QUICK_START])
 def test_links_and_named_files_exist(document):
     text = (REPOSITORY / document).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)]+)\)", text):

@@ -18,6 +18,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import soundfile
@@ -195,7 +196,6 @@ def probe(
             pass  # it is one that the model takes
     labels = sorted({label for utterance in train for label, _, _ in utterance.phones})
     number = FrameLabels(model, labels)
-
     width = model.cfg.encoder.d_model
 
     def fitted(frames_of: Callable[[Tensor], Tensor], columns: slice = slice(None)) -> tuple[LinearProbe, float]:
@@ -204,7 +204,7 @@ def probe(
 
     rows = []
     for context in tqdm(contexts, desc="Probes", unit="context", disable=not progress):
-        frames_of = _Remembered(lambda audio, context=context: offline_frames(model, audio, context))
+        frames_of = cache(lambda audio, context=context: offline_frames(model, audio, context))
         one, offline = fitted(frames_of)
         _, last_layer = fitted(frames_of, slice(-width, None))
         row = {"frames": str(context), "offline": offline, "online": None, "last_layer": last_layer}
@@ -222,18 +222,6 @@ def probe(
         rows.append({"frames": "log-mels", "offline": accuracy, "online": None, "last_layer": None})
         rows.append({"frames": "most frequent phone", "offline": chance, "online": None, "last_layer": None})
     return rows
-
-
-class _Remembered:
-    """Frames of each utterance, computed once."""
-
-    def __init__(self, frames_of: Callable[[Tensor], Tensor]):
-        self._frames_of, self._found = frames_of, {}
-
-    def __call__(self, audio: Tensor) -> Tensor:
-        if id(audio) not in self._found:
-            self._found[id(audio)] = self._frames_of(audio)
-        return self._found[id(audio)]
 
 
 def _labelled(

@@ -189,7 +189,7 @@ def fixed_masks(size: Size, features: Tensor, lengths: Tensor) -> list[Tensor]:
 def evaluate(model, features: Tensor, lengths: Tensor, masks: list[Tensor]) -> dict:
     """Loss and accuracy at each context on given masks, and the entropy of the tokens."""
     from nemo.collections.asr.models.ssl_models import SpeechFeatures
-    from nemo.collections.asr.parts.utils.attention_context import AttentionContext
+    from nemo.collections.asr.parts.attention_context import AttentionContext
 
     model.eval()
     speech = SpeechFeatures(features, lengths, features, lengths)

@@ -23,7 +23,7 @@ from stopwatch import seconds_of
 
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder, _nemo_create_masks
-from nemo.collections.asr.parts.utils.attention_context import AttentionContext
+from nemo.collections.asr.parts.attention_context import AttentionContext
 from nemo.collections.asr.parts.utils.streaming_utils import (
     release_dynamic_context,
     set_dynamic_context,

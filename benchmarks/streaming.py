@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from nemo.collections.asr.models import EncDecCTCModel
 from nemo.collections.asr.modules import ConformerEncoder
-from nemo.collections.asr.parts.utils.encoder_stream import EncoderStream
+from nemo.collections.asr.parts.streaming.encoder_stream import EncoderStream
 from nemo.collections.asr.parts.utils.streaming_utils import CacheAwareStreamingAudioBuffer, dynamic_context
 
 SIZES = {"small": dict(d_model=176, n_layers=16, n_heads=4), "large": dict(d_model=512, n_layers=17, n_heads=8)}

@@ -16,7 +16,7 @@ from torch import nn
 from nemo.collections.asr.modules import AudioToMelSpectrogramPreprocessor
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking
-from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS, AttentionContext
+from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS, AttentionContext
 from nemo.collections.asr.parts.utils.streaming_utils import EncoderStream
 
 pytest.importorskip("matplotlib", reason="the report's pictures are drawn by matplotlib, which is not installed")

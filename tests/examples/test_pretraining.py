@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
-from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS
+from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS
 from nemo.collections.asr.parts.utils.streaming_utils import set_dynamic_context
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples/asr/speech_pretraining/masked_token_pred_pretrain.py"

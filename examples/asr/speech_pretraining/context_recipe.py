@@ -23,8 +23,8 @@ from nemo.collections.asr.modules.ssl_modules import block_masks
 from nemo.collections.asr.modules.ssl_modules.mask_audit import blind_frames
 from nemo.collections.asr.modules.ssl_modules.masking import CausalDraw, RandomBlockMasking
 from nemo.collections.asr.modules.ssl_modules.target_alignment import subsampling_right_edge
+from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS, AttentionContext
 from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, calc_length
-from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS, AttentionContext
 
 # ---------------------------------------------------------------------------------------------------------- geometry
 

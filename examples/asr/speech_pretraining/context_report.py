@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from nemo.collections.asr.modules.ssl_modules import block_masks
 from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
-from nemo.collections.asr.parts.utils.attention_context import AttentionContext
+from nemo.collections.asr.parts.attention_context import AttentionContext
 from nemo.core import ModelPT
 
 # -------------------------------------------------------------------------------------------------------------- table

@@ -22,7 +22,7 @@ from demo_corpus import Corpus, make_corpus
 from omegaconf import OmegaConf
 
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
-from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS
+from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS
 from nemo.collections.asr.parts.utils.streaming_utils import EncoderStream, dynamic_context
 
 HERE = Path(__file__).resolve().parent

@@ -19,8 +19,8 @@ import torch
 from tqdm import tqdm
 
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
+from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS
 from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
-from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS
 from nemo.collections.asr.parts.utils.streaming_utils import dynamic_context
 
 

@@ -29,9 +29,9 @@ from extract_features import parse_context
 from torch import nn
 from tqdm import tqdm
 
+from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS
 from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
-from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS
-from nemo.collections.asr.parts.utils.encoder_stream import EncoderStream
+from nemo.collections.asr.parts.streaming.encoder_stream import EncoderStream
 from nemo.collections.asr.parts.utils.streaming_utils import dynamic_context
 from nemo.core import ModelPT
 

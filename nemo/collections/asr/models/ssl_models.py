@@ -24,8 +24,8 @@ from nemo.collections.asr.modules.ssl_modules.codebook_health import CodebookHea
 from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
 from nemo.collections.asr.modules.ssl_modules.multi_softmax_decoder import MultiSoftmaxDecoder
 from nemo.collections.asr.modules.ssl_modules.target_alignment import resolve_target_shift
-from nemo.collections.asr.parts.utils.attention_context import AttentionContext, ContextSampler
-from nemo.collections.asr.parts.utils.context_metrics import ContextTotals
+from nemo.collections.asr.parts.attention_context import AttentionContext, ContextSampler
+from nemo.collections.asr.parts.attention_context.metrics import ContextTotals
 from nemo.collections.asr.parts.utils.repeatable_data import make_repeatable
 from nemo.collections.asr.parts.utils.sharding import full_state_dict, is_sharded, shard_weights
 from nemo.collections.asr.parts.utils.warn_once import warn_once

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
+from nemo.collections.asr.parts.attention_context import AttentionContext
+from nemo.collections.asr.parts.attention_context.sampling import normalized_probabilities
 from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositionMultiHeadAttentionLongformer
-from nemo.collections.asr.parts.utils.attention_context import AttentionContext, normalized_probabilities
 from nemo.collections.asr.parts.utils.warn_once import warn_once
 
 _nemo_create_masks = ConformerEncoder._create_masks

@@ -8,8 +8,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo.collections.asr.models import EncDecCTCModel, EncDecRNNTModel
-from nemo.collections.asr.parts.utils.attention_context import ContextSampler
-from nemo.collections.asr.parts.utils.context_drawing import ContextDrawing
+from nemo.collections.asr.parts.attention_context import ContextSampler
+from nemo.collections.asr.parts.attention_context.callback import ContextDrawing
 from nemo.collections.asr.parts.utils.streaming_utils import set_dynamic_context
 
 LABELS = [" ", "a", "b"]

@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
-from nemo.collections.asr.parts.utils.attention_context import AttentionContext
-from nemo.collections.asr.parts.utils.encoder_stream import EncoderStream  # noqa: F401  part of this module's interface
+from nemo.collections.asr.parts.attention_context import AttentionContext
+from nemo.collections.asr.parts.streaming.encoder_stream import EncoderStream  # noqa: F401  part of this module's interface
 from nemo.collections.asr.parts.utils.warn_once import warn_once
 
 

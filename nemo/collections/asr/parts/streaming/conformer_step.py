@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
+from nemo.collections.asr.parts.streaming.subsampling_step import StreamEdges, SubsamplingStep
 from nemo.collections.asr.parts.submodules.conformer_modules import ConformerConvolution, ConformerLayer
 from nemo.collections.asr.parts.submodules.multi_head_attention import INF_VAL, RelPositionMultiHeadAttention
-from nemo.collections.asr.parts.utils.subsampling_step import StreamEdges, SubsamplingStep
 
 __all__ = ["ConformerStep", "StepState"]
 

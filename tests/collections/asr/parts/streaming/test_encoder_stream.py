@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from nemo.collections.asr.models import EncDecCTCModel
 from nemo.collections.asr.modules import AudioToMelSpectrogramPreprocessor
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder, ConformerMultiLayerFeatureExtractor
-from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS
-from nemo.collections.asr.parts.utils.encoder_stream import EncoderStream
+from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS
+from nemo.collections.asr.parts.streaming.encoder_stream import EncoderStream
 
 CLOSE = 1e-4
 FRAME = 1280

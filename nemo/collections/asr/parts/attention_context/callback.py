@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder, unwrapped_conformer
-from nemo.collections.asr.parts.utils.attention_context import ContextSampler
+from nemo.collections.asr.parts.attention_context import ContextSampler
 
 __all__ = ["ContextDrawing", "context_drawing_of"]
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from omegaconf import OmegaConf
 
-from nemo.collections.asr.parts.utils.attention_context import CONTEXT_PRESETS, AttentionContext, ContextSampler
+from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS, AttentionContext, ContextSampler
 
 
 @pytest.mark.parametrize(

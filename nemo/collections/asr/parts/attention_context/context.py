@@ -1,16 +1,12 @@
-"""What one attention layer of a streaming encoder sees, and how training chooses between several such contexts."""
+"""What one attention layer of a streaming encoder sees."""
 
 import difflib
-import hashlib
-import math
 import numbers
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
-__all__ = ["CONTEXT_PRESETS", "AttentionContext", "ContextSampler"]
+__all__ = ["CONTEXT_PRESETS", "AttentionContext"]
 
 CONTEXT_PRESETS: Mapping[str, tuple[int, int]] = {
     "very_low": (80, 0),
@@ -156,96 +152,3 @@ def _preset(preset: str, presets: Mapping[str, Sequence[int]] | None, name: str)
         f"{name} is '{preset}', which is no preset; did you mean '{nearest}'? "
         f"The presets are {', '.join(repr(known_name) for known_name in known)}"
     )
-
-
-class ContextSampler:
-    """Chooses one of several attention contexts for every training batch.
-
-    The choice is a pure function of the seed and a running count, so all ranks that count alike choose alike, and a
-    run that resumes with its count goes on as an unbroken one would.
-
-        >>> sampler = ContextSampler([[80, 0], [-1, 0]], probabilities=[0.5, 0.5], seed=0)
-        >>> sampler.next() == sampler.at(0)
-        True
-        >>> sampler.state_dict()
-        {'seed': 0, 'count': 1}
-
-    Args:
-        contexts: contexts to choose from, each as `AttentionContext.parse` reads it.
-        probabilities: one for each context, summing to 1 within 1e-6 (they are then normalised); None for equal ones.
-            A context of probability 0 is never chosen.
-        seed: any whole number.
-        name: what the error messages call the probabilities.
-
-    Raises:
-        ValueError: no contexts, a wrong number of probabilities, a negative one, or a sum that is not 1.
-    """
-
-    def __init__(
-        self,
-        contexts: Sequence[Any],
-        probabilities: Sequence[float] | None = None,
-        seed: int = 0,
-        name: str = "att_context_probs",
-    ):
-        self.contexts = AttentionContext.parse_all(contexts, name="contexts")
-        self.probabilities = normalized_probabilities(probabilities, len(self.contexts), name)
-        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-            raise TypeError(f"seed is {seed!r}, but must be a whole number")
-        self.seed = int(seed)
-        self.count = 0
-        self._cumulative = _cumulative(self.probabilities)
-
-    def at(self, count: int) -> AttentionContext:
-        """The context of batch number `count`, whatever was chosen before."""
-        digest = hashlib.blake2b(f"{self.seed}:{count}".encode(), digest_size=8).digest()
-        uniform = (int.from_bytes(digest, "big") >> 11) * 2.0**-53
-        return self.contexts[bisect_right(self._cumulative, uniform)]
-
-    def next(self) -> AttentionContext:
-        """The context of the next batch; counts it."""
-        context = self.at(self.count)
-        self.count += 1
-        return context
-
-    def state_dict(self) -> dict[str, int]:
-        """What a checkpoint must keep for the choices to go on: the seed and the count."""
-        return {"seed": self.seed, "count": self.count}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Goes on from a `state_dict`."""
-        self.seed, self.count = int(state["seed"]), int(state["count"])
-
-
-def normalized_probabilities(probabilities: Sequence[float] | None, number: int, name: str) -> tuple[float, ...]:
-    """Probabilities that sum to 1 as nearly as floating point can.
-
-    Args:
-        probabilities: `number` of them, or None (or an empty list, as NeMo takes it) for equal ones.
-        number: how many contexts there are.
-        name: what the error messages call the probabilities.
-
-    Raises:
-        ValueError: a wrong number of them, one that is negative or no number, or a sum that differs from 1 by more
-            than 1e-6.
-    """
-    if not probabilities:
-        return (1.0 / number,) * number
-    values = [float(value) for value in probabilities]
-    if len(values) != number:
-        raise ValueError(
-            f"{name} has {len(values)} entries, {values}, but there are {number} contexts: give one for each"
-        )
-    if any(not (math.isfinite(value) and value >= 0) for value in values):
-        raise ValueError(f"{name} is {values}, but every entry must be a number >= 0")
-    total = math.fsum(values)
-    if abs(total - 1) > 1e-6:
-        raise ValueError(f"{name} is {values}, which sums to {total:.9g}, but must sum to 1")
-    return tuple(value / total for value in values)
-
-
-def _cumulative(probabilities: Sequence[float]) -> list[float]:
-    """Running sums for a search by a number in [0, 1): the last context that can be chosen ends at exactly 1."""
-    sums = list(accumulate(probabilities))
-    last = max(index for index, probability in enumerate(probabilities) if probability > 0)
-    return sums[:last] + [1.0] * (len(sums) - last)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo.collections.asr.modules import AudioToMelSpectrogramPreprocessor
-from nemo.collections.asr.parts.utils.online_features import OnlineFeatures
-from nemo.collections.asr.parts.utils.ragged_queue import RaggedQueue
+from nemo.collections.asr.parts.streaming.online_features import OnlineFeatures
+from nemo.collections.asr.parts.streaming.ragged_queue import RaggedQueue
 from nemo.utils import logging
 
 CLOSE = 1e-4

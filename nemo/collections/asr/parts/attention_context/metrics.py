@@ -8,7 +8,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from nemo.collections.asr.parts.utils.attention_context import AttentionContext
+from nemo.collections.asr.parts.attention_context import AttentionContext
 
 __all__ = ["ContextTotals"]
 

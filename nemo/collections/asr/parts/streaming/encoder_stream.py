@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
-from nemo.collections.asr.parts.utils.attention_context import AttentionContext
-from nemo.collections.asr.parts.utils.conformer_step import ConformerStep, StepState
-from nemo.collections.asr.parts.utils.graphed_step import GraphedStep
-from nemo.collections.asr.parts.utils.online_features import OnlineFeatures, check_whole_number
-from nemo.collections.asr.parts.utils.ragged_queue import RaggedQueue
-from nemo.collections.asr.parts.utils.subsampling_step import StreamEdges
+from nemo.collections.asr.parts.attention_context import AttentionContext
+from nemo.collections.asr.parts.streaming.conformer_step import ConformerStep, StepState
+from nemo.collections.asr.parts.streaming.graphed_step import GraphedStep
+from nemo.collections.asr.parts.streaming.online_features import OnlineFeatures, check_whole_number
+from nemo.collections.asr.parts.streaming.ragged_queue import RaggedQueue
+from nemo.collections.asr.parts.streaming.subsampling_step import StreamEdges
 
 __all__ = ["EncoderStream", "StreamMemory"]
 

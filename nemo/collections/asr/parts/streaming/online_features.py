@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nemo.collections.asr.modules.audio_preprocessing import AudioToMelSpectrogramPreprocessor
-from nemo.collections.asr.parts.utils.ragged_queue import RaggedQueue
+from nemo.collections.asr.parts.streaming.ragged_queue import RaggedQueue
 from nemo.collections.asr.parts.utils.warn_once import warn_once
 
 __all__ = ["OnlineFeatures"]

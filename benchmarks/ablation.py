@@ -198,7 +198,7 @@ def evaluate(model, features: Tensor, lengths: Tensor, masks: list[Tensor]) -> d
         context = AttentionContext.parse(pair)
         totals = torch.zeros(3, dtype=torch.float64)  # negative log-likelihood, right answers, targets
         for mask in masks:
-            with model.encoder.evaluating_context(context):
+            with model.encoder.context.evaluating(context):
                 encoded, encoded_len, hidden = model._encode(speech, True, context, mask)
             tokens = model._tokens(speech, encoded_len)
             totals += torch.stack(

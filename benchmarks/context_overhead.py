@@ -69,7 +69,7 @@ def step_times(
         loss.backward()
         model.zero_grad()
 
-    times = {context: [] for context in model.encoder.trained_contexts()}
+    times = {context: [] for context in model.encoder.context.trained}
     for repeat in range(arguments.repeats + 1):
         for context in times:
             set_dynamic_context(model, context)

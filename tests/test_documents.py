@@ -58,7 +58,7 @@ def test_yaml_blocks_are_of_keys_that_the_shipped_config_has_and_do_what_is_said
     for block in found:
         config = OmegaConf.merge(config, block.get("model", {}))
     model = EncDecDenoiseMaskedTokenPredModel(config)
-    assert [context.as_list() for context in model.encoder.trained_contexts()] == [
+    assert [context.as_list() for context in model.encoder.context.trained] == [
         [80, 0],
         [160, 0],
         [320, 0],

@@ -81,7 +81,7 @@ def features_behind(model: SpeechEncoder, frame: int, context: AttentionContext,
     encoder = model.encoder.double().eval()
     features = torch.randn(1, 8, length, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     features.requires_grad_(True)
-    with encoder.evaluating_context(context):
+    with encoder.context.evaluating(context):
         output, _ = encoder(audio_signal=features, length=torch.tensor([length]))
     (output[0, :, frame] * torch.arange(1.0, 17.0)).sum().backward()
     used = features.grad[0].abs().sum(dim=0).nonzero()[:, 0]

@@ -347,12 +347,12 @@ class Recipe:
         Raises:
             TypeError, ValueError: it is none, or this encoder cannot take it.
         """
-        return self.encoder.check_context(AttentionContext.parse(value, presets=self.presets))
+        return self.encoder.context.check(AttentionContext.parse(value, presets=self.presets))
 
     def contexts(self) -> list[AttentionContext]:
         """The trained contexts and those of the presets that this encoder can take, from short to long."""
         taken = [self.context(name) for name in self.presets if name not in self.refused_presets()]
-        contexts = {*self.encoder.trained_contexts(), *taken}
+        contexts = {*self.encoder.context.trained, *taken}
         return sorted(contexts, key=lambda context: [size if size >= 0 else math.inf for size in context.as_list()])
 
     def refused_presets(self) -> dict[str, str]:

@@ -81,7 +81,7 @@ def _context_figures(recipe: Recipe, context: AttentionContext) -> dict[str, Any
         "context": context.as_list(),
         "label": context.label,
         "presets": recipe.preset_names(context),
-        "trained": context in recipe.encoder.trained_contexts(),
+        "trained": context in recipe.encoder.context.trained,
         "left": context.left,
         "left_seconds": _figure(context.left * geometry.frame_seconds) if context.left >= 0 else None,
         "right": context.right,

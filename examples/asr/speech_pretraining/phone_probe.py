@@ -304,7 +304,7 @@ def main() -> None:
     corpus = corpus_of(arguments.corpus)
     model = restore(Path(arguments.model))
     contexts = [parse_context(text) for text in arguments.context or ()]
-    contexts = contexts or [context.as_list() for context in model.encoder.trained_contexts()]
+    contexts = contexts or [context.as_list() for context in model.encoder.context.trained]
     train, test = read_split(corpus.train_manifest, arguments.minutes), read_split(corpus.validation_manifest)
     rows = probe(model, train, test, contexts)
     for row in probe(untrained(model), train, test, contexts[-1:], online=False, baselines=False, progress=False):

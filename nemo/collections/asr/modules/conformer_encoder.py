@@ -1,56 +1,43 @@
-"""A ConformerEncoder that can be told its attention context, in training too.
+"""A ConformerEncoder whose attention context can be set from outside, in training too.
 
-NeMo draws the context inside `forward_internal`, where nobody else learns of it. The class is patched in place, so
-that everything which holds a reference to it (adapters, type checks, other encoders) sees the same class.
+NeMo samples the context inside `forward_internal`, where nothing else learns of it. Here `encoder.context` owns it.
+The class is patched in place, so that everything which refers to it (adapters, type checks, other encoders) sees the
+same class.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
-from nemo.collections.asr.parts.attention_context import AttentionContext
+from nemo.collections.asr.parts.attention_context.context import AttentionContext
+from nemo.collections.asr.parts.attention_context.encoder_context import EncoderContext
 from nemo.collections.asr.parts.attention_context.sampling import normalized_probabilities
 from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositionMultiHeadAttentionLongformer
-from nemo.collections.asr.parts.utils.warn_once import warn_once
 
+_nemo_init = ConformerEncoder.__init__
 _nemo_create_masks = ConformerEncoder._create_masks
 _nemo_calc_context_sizes = ConformerEncoder._calc_context_sizes
 _nemo_load_from_state_dict = ConformerEncoder._load_from_state_dict
 
 
-@dataclass(frozen=True)
-class EncoderContextState:
-    """All that an encoder remembers about its context: `context_state` gives it, `restore_context_state` takes it."""
-
-    att_context_size: Any
-    """The context of evaluation, in the form in which it was set."""
-
-    pinned: bool
-    """Whether training keeps to `att_context_size` instead of drawing."""
-
-    drawn: AttentionContext | None
-    """The context that the model drew for its last training forward."""
-
-    streaming_cfg: Any
-    """NeMo's streaming parameters (chunk and cache sizes)."""
+@functools.wraps(_nemo_init)
+def __init__(self: ConformerEncoder, *args: Any, **kwargs: Any) -> None:
+    _nemo_init(self, *args, **kwargs)
+    self.context = EncoderContext(self)
 
 
 @torch.compiler.disable
 def _create_masks(self: ConformerEncoder, att_context_size: list[int], *args: Any, **kwargs: Any) -> tuple:
-    """NeMo's masks, for the context that was chosen outside: pinned, or drawn by the model for this forward.
+    """NeMo's attention and padding masks, in training for the context that `self.context` has.
 
-    Both outlive the forward, so that a recomputation in the backward pass (activation checkpointing) sees what the
-    forward saw. Not compiled, since `torch.compile` would compile the whole encoder anew for each context; as it is,
-    only the masks that the compiled layers are given differ.
+    Not compiled: `torch.compile` would compile the whole encoder anew for each context. As it is, only the masks that
+    the compiled layers are given differ.
     """
-    if self.training and self.context_pinned:
-        att_context_size = self.att_context_size
-    elif self.training and self.drawn_context is not None:
-        att_context_size = self.drawn_context.as_list()
+    if self.training:
+        att_context_size = self.context.of_attention(att_context_size)
     return _nemo_create_masks(self, att_context_size, *args, **kwargs)
 
 
@@ -80,14 +67,14 @@ def _calc_context_sizes(
         context.check_style(att_context_style, name)
     if att_context_style == "chunked_limited" and len(contexts) == 1 and contexts[0].right < 0:
         raise ValueError(
-            f"{name} is {contexts[0]}, but a single context of att_context_style 'chunked_limited' needs a right "
-            "context >= 0; use att_context_style 'regular' for an unlimited one"
+            f"{name} must have a right context >= 0 where it is the only one under att_context_style "
+            f"'chunked_limited'; got {contexts[0]}. Use att_context_style 'regular' for an unlimited right context"
         )
     if self.self_attention_model == "rel_pos_local_attn":
         if len(contexts) > 1:
             raise ValueError(
-                f"{name} lists {len(contexts)} contexts, but local attention (self_attention_model "
-                "'rel_pos_local_attn') takes one; use 'rel_pos' to train with several"
+                f"{name} must be one context for local attention (self_attention_model 'rel_pos_local_attn'); got "
+                f"{len(contexts)}. Use 'rel_pos' to train with several"
             )
         contexts[0].check_local_attention(name)
     probabilities = normalized_probabilities(att_context_probs, len(contexts), name="encoder.att_context_probs")
@@ -95,105 +82,20 @@ def _calc_context_sizes(
     return sizes, sizes[0], list(probabilities), conv_context_size
 
 
-def trained_contexts(self: ConformerEncoder) -> tuple[AttentionContext, ...]:
-    """The contexts that the encoder's config trains, in its order."""
-    return AttentionContext.parse_all(self.att_context_size_all, name="encoder.att_context_size")
-
-
-def evaluation_context(self: ConformerEncoder) -> AttentionContext:
-    """The context of evaluation: `att_context_size`, whether set by hand or by a helper."""
-    name = "encoder.att_context_size"
-    return self.check_context(AttentionContext.parse(self.att_context_size, name=name), name=name)
-
-
-def check_context(self: ConformerEncoder, context: AttentionContext, name: str = "context") -> AttentionContext:
-    """Returns `context` if this encoder's attention can take it.
-
-    Raises:
-        ValueError: it cannot; the message names `name`, the context and what is allowed.
-    """
-    context.check_style(self.att_context_style, name)
-    if self.self_attention_model == "rel_pos_local_attn":
-        context.check_local_attention(name)
-    return context
-
-
-def pin_context(self: ConformerEncoder, context: AttentionContext) -> None:
-    """Sets the context of evaluation and of training (nothing is drawn), and the streaming parameters with it.
-
-    Raises:
-        ValueError: as `check_context`; nothing is changed then.
-    """
-    self.check_context(context)
-    if context not in self.trained_contexts():
-        warn_once(
-            self,
-            f"untrained context {context}",
-            f"The encoder was not trained for the context {context}; it was trained for "
-            f"{', '.join(str(trained) for trained in self.trained_contexts())}.",
-        )
-    self.att_context_size = context.as_list()
-    self.context_pinned = True
-    self.setup_streaming_params()
-    _follow_in_local_attention(self)
-
-
-def context_state(self: ConformerEncoder) -> EncoderContextState:
-    """What `restore_context_state` needs to undo any change of context."""
-    return EncoderContextState(
-        att_context_size=self.att_context_size,
-        pinned=self.context_pinned,
-        drawn=self.drawn_context,
-        streaming_cfg=self.streaming_cfg,
-    )
-
-
-def restore_context_state(self: ConformerEncoder, state: EncoderContextState) -> None:
-    """Goes back to an earlier `context_state`."""
-    self.att_context_size = state.att_context_size
-    self.context_pinned = state.pinned
-    self.drawn_context = state.drawn
-    self.streaming_cfg = state.streaming_cfg
-    for module in self.layers.modules():
-        if hasattr(module, "_max_cache_len"):
-            module.cache_drop_size = state.streaming_cfg.cache_drop_size
-    _follow_in_local_attention(self)
-
-
-@contextmanager
-def evaluating_context(self: ConformerEncoder, context: AttentionContext) -> Iterator[None]:
-    """Within the block, `att_context_size` is `context`; it is put back afterwards, on an error too.
-
-    For offline forwards: the streaming parameters stay as they are.
-    """
-    previous, self.att_context_size = self.att_context_size, context.as_list()
-    try:
-        yield
-    finally:
-        self.att_context_size = previous
-
-
-def unwrapped_conformer(encoder: Any) -> ConformerEncoder | None:
-    """The encoder within what `torch.compile` or activation checkpointing put around it; None for another kind."""
-    for wrapped in ("_orig_mod", "_checkpoint_wrapped_module"):
-        encoder = getattr(encoder, wrapped, encoder)
-    return encoder if isinstance(encoder, ConformerEncoder) else None
-
-
-def _follow_in_local_attention(encoder: ConformerEncoder) -> None:
-    """Local attention keeps the window in every layer and in its position table: both follow `att_context_size`."""
-    if encoder.self_attention_model != "rel_pos_local_attn":
+def follow_context_in_local_attention(self: ConformerEncoder) -> None:
+    """Brings local attention to `att_context_size`: it keeps the window in every layer and in its position table."""
+    if self.self_attention_model != "rel_pos_local_attn":
         return
-    left, right = encoder.att_context_size
-    for layer in encoder.layers:
+    left, right = self.att_context_size
+    for layer in self.layers:
         if isinstance(layer.self_attn, RelPositionMultiHeadAttentionLongformer):
             layer.self_attn.att_context_size = [left, right]
-    table = encoder.pos_enc
+    table = self.pos_enc
     if (table.left_context, table.right_context) != (left, right):
         device, dtype = table.pe.device, table.pe.dtype
         table.left_context, table.right_context = left, right
         del table.pe
-        table.extend_pe(encoder.max_audio_length, device, dtype)
+        table.extend_pe(self.max_audio_length, device, dtype)
 
 
 def _load_from_state_dict(
@@ -212,18 +114,8 @@ def _load_from_state_dict(
     _nemo_load_from_state_dict(self, state_dict, prefix, *args, **kwargs)
 
 
-ConformerEncoder.context_pinned = False
-ConformerEncoder.drawn_context = None
-for _method in (
-    _create_masks,
-    _calc_context_sizes,
-    _load_from_state_dict,
-    trained_contexts,
-    evaluation_context,
-    check_context,
-    pin_context,
-    context_state,
-    restore_context_state,
-    evaluating_context,
-):
-    setattr(ConformerEncoder, _method.__name__, _method)
+ConformerEncoder.__init__ = __init__
+ConformerEncoder._create_masks = _create_masks
+ConformerEncoder._calc_context_sizes = _calc_context_sizes
+ConformerEncoder._load_from_state_dict = _load_from_state_dict
+ConformerEncoder.follow_context_in_local_attention = follow_context_in_local_attention

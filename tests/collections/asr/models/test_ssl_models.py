@@ -35,7 +35,7 @@ def loss_of(model, audio, lengths):
     """The training loss of one batch, as `training_step` computes it, without a trainer."""
     denoise = isinstance(model, EncDecDenoiseMaskedTokenPredModel)
     batch = noisy_batch(audio, lengths) if denoise else (audio, lengths)
-    return model._training_loss(**model._signals(batch))[0]
+    return model._training_loss(batch)[0]
 
 
 @pytest.fixture
@@ -92,26 +92,26 @@ def test_one_context_serves_masking_and_attention_in_every_training_forward(tiny
     assert attended == [frames if left < 0 else left + 1 for left in used]
 
 
-def test_drawing_depends_on_seed_and_count_alone(tiny_model, audio):
+def test_sampled_contexts_depend_on_seed_and_count_alone(tiny_model, audio):
     torch.manual_seed(0)
     first, other = tiny_model(DENSE).train(), tiny_model({**DENSE, "context_seed": 1}).train()
 
-    def draws(model, number):
+    def samples(model, number):
         for _ in range(number):
             loss_of(model, *audio)
             yield tuple(model.current_att_context)
 
-    expected = list(draws(first, 12))
+    expected = list(samples(first, 12))
     assert expected == [(c.left, c.right) for c in map(first.context_sampler.at, range(12))]
-    assert list(draws(other, 12)) != expected
+    assert list(samples(other, 12)) != expected
     twin = tiny_model(DENSE).train()
-    first_half = list(draws(twin, 5))
+    first_half = list(samples(twin, 5))
     twin.eval().forward(*audio, apply_mask=True)
     twin.validation_contexts = [[8, 0]]
     twin.inference_pass(noisy_batch(*audio))
     twin.train()
     torch.manual_seed(99)
-    assert first_half + list(draws(twin, 7)) == expected
+    assert first_half + list(samples(twin, 7)) == expected
 
 
 def test_evaluation_uses_the_context_that_was_set_by_hand(tiny_model, audio):
@@ -164,9 +164,9 @@ def test_wrong_signals_are_named(tiny_model, audio):
         model.forward()
     with pytest.raises(ValueError, match="input_signal and processed_signal"):
         model.forward(*audio, features, lengths)
-    with pytest.raises(ValueError, match="input_signal without input_signal_length"):
+    with pytest.raises(ValueError, match="input_signal_length .B. with input_signal"):
         model.forward(audio[0])
-    with pytest.raises(ValueError, match="noisy_input_signal without noisy_input_signal_length"):
+    with pytest.raises(ValueError, match="noisy_input_signal_length .B. with noisy_input_signal"):
         model.forward(*audio, noisy_input_signal=audio[0])
     with pytest.raises(TypeError, match="Input shape"):
         model.forward(audio[0][0], audio[1])
@@ -202,14 +202,14 @@ def test_scoring_the_targets_alone_changes_neither_loss_nor_gradient(
     model.decoder.register_forward_hook(lambda decoder, _, log_probs: decoded.append(log_probs.shape[:2].numel()))
 
     def loss_and_gradient(alone: bool):
-        monkeypatch.setattr(type(model), "_scores_targets_alone", alone)
+        monkeypatch.setattr(type(model), "_decodes_targets_alone", alone)
         torch.manual_seed(1)  # the masks
         model.codebook_health.reset()
         loss = loss_of(model, *audio)
         codebook.append(model.codebook_health.compute())
         return loss, *torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
 
-    assert model._scores_targets_alone
+    assert model._decodes_targets_alone
     ours, expected = loss_and_gradient(True), loss_and_gradient(False)
     assert 0 < decoded[0] < decoded[1]
     assert codebook[0] == codebook[1] and codebook[0]["target_perplexity"] > 1
@@ -244,7 +244,7 @@ def test_a_forward_repeated_in_the_backward_sees_the_same_context(tiny_model, au
         lambda module, args, kwargs: lefts.append(int((~kwargs["att_mask"][0]).sum(-1).max())), with_kwargs=True
     )
     for _ in range(6):
-        model._choose_context()
+        model.attention_context.of_next_forward()
         encoded, _ = checkpoint(
             lambda x: model.encoder(audio_signal=x, length=lengths), features.requires_grad_(), use_reentrant=False
         )
@@ -303,17 +303,20 @@ def test_the_shift_of_targets_can_be_set(tiny_model):
         ),
         ({"encoder.subsampling": "vggnet"}, "encoder.subsampling is 'vggnet'"),
         ({"encoder.subsampling": "striding_conv1d"}, "encoder.subsampling is 'striding_conv1d'"),
-        ({"encoder.att_context_size": [[0, 0], [8, 0]]}, r"lists \[0, 0\].*never have a target"),
+        (
+            {"encoder.att_context_size": [[0, 0], [8, 0]]},
+            r"att_context_size must .*left contexts above 0.*got \[0, 0\]",
+        ),
         ({"encoder.att_context_probs": [0.5, 0.2, 0.2]}, "encoder.att_context_probs.*sums to 0.9"),
-        ({"encoder.att_context_probs": [0.5, 0.5]}, "encoder.att_context_probs has 2 entries"),
-        ({"encoder.att_context_size": []}, "encoder.att_context_size is empty"),
+        ({"encoder.att_context_probs": [0.5, 0.5]}, r"att_context_probs must have 3 entries.*got \[0.5, 0.5\]"),
+        ({"encoder.att_context_size": []}, "encoder.att_context_size must .*empty"),
         (
             {"encoder.att_context_style": "chunked_limited", "encoder.att_context_size": [[70, 13], [71, 6]]},
-            r"encoder.att_context_size is \[71, 6\]",
+            r"encoder.att_context_size must .*got \[71, 6\]",
         ),
         ({"encoder.self_attention_model": "rel_pos_local_attn"}, "local attention"),
-        ({"mask_position": "behind"}, "model.mask_position is 'behind'"),
-        ({"mask_position": "post_conv", "masking.block_size": 5}, "masking.block_size is 5"),
+        ({"mask_position": "behind"}, "model.mask_position must be one of 'pre_conv', 'post_conv'; got 'behind'"),
+        ({"mask_position": "post_conv", "masking.block_size": 5}, "masking.block_size must be at least .*got 5"),
     ],
 )
 def test_configs_that_cannot_work_are_refused_when_the_model_is_built(tiny_model, overrides, message):
@@ -368,7 +371,7 @@ class TestMaskingAfterTheConvolutions:
         cfg.loss.combine_time_steps = 1
         model = EncDecDenoiseMaskedTokenPredModel(cfg)
         assert model.mask_processor.block_size == block_size
-        assert any(f"block_size is {saved}, already divided" in message for message in warnings)
+        assert any(f"block_size is {saved}. It was divided" in message for message in warnings)
 
     def test_streaming_sizes_are_those_of_the_subsampling_within(self, model, tiny_model):
         assert vars(model.encoder.streaming_cfg) == vars(tiny_model().encoder.streaming_cfg)
@@ -418,7 +421,7 @@ class TestMaskingAfterTheConvolutions:
     def test_targets_are_tokens_of_the_clean_speech(self, model, audio):
         model.eval()
         batch = noisy_batch(*audio)
-        *_, tokens = model.forward(apply_mask=True, **model._signals(batch))
+        *_, tokens = model.forward(apply_mask=True, **model._arguments(batch))
         *_, of_clean = model.forward(*audio)
         torch.testing.assert_close(tokens, of_clean)
 
@@ -493,8 +496,8 @@ class TestEvaluation:
 
     def test_a_contexts_loss_is_that_of_a_forward_under_it(self, model, audio):
         result = model.inference_pass(noisy_batch(*audio))["val_totals"]
-        features = model._features(**model._signals(noisy_batch(*audio)))
-        mask = model._evaluation_mask(features, 0, 0)
+        features = model.speech_features(noisy_batch(*audio))
+        mask = model.evaluation_mask(features, 0, 0)
         for row, left in enumerate([8, 16, -1]):
             with dynamic_context(model, [left, 0]):
                 encoded, lengths, masks = model._encode(features, True, None, mask)
@@ -508,23 +511,23 @@ class TestEvaluation:
         twin = tiny_model(
             {**DENSE, "mask_position": mask_position, "masking.causal": False, "masking.causal_window": "tail"}, seed=3
         ).eval()
-        features = model._features(**model._signals(noisy_batch(*audio)))
+        features = model.speech_features(noisy_batch(*audio))
         state = torch.get_rng_state()
-        first = model._evaluation_mask(features, 0, 0)
+        first = model.evaluation_mask(features, 0, 0)
         torch.manual_seed(17)
-        assert torch.equal(first, model._evaluation_mask(features, 0, 0))
-        assert torch.equal(first, twin._evaluation_mask(features, 0, 0))
-        assert not torch.equal(first, model._evaluation_mask(features, 1, 0))
-        assert not torch.equal(first, model._evaluation_mask(features, 0, 1))
+        assert torch.equal(first, model.evaluation_mask(features, 0, 0))
+        assert torch.equal(first, twin.evaluation_mask(features, 0, 0))
+        assert not torch.equal(first, model.evaluation_mask(features, 1, 0))
+        assert not torch.equal(first, model.evaluation_mask(features, 0, 1))
         torch.set_rng_state(state)
         model.inference_pass(noisy_batch(*audio))
         assert torch.equal(torch.get_rng_state(), state)
 
     def test_no_context_has_a_blind_target(self, model, audio):
         """Masks are opened for the smallest trained left context, 8 encoder frames."""
-        features = model._features(**model._signals(noisy_batch(*audio)))
+        features = model.speech_features(noisy_batch(*audio))
         for batch_idx in range(20):
-            mask = model._evaluation_mask(features, batch_idx, 0)
+            mask = model.evaluation_mask(features, batch_idx, 0)
             for utterance, length in zip(mask, features.noisy_lengths, strict=True):
                 hidden = [bool(group.all()) for group in utterance[: length // 8 * 8].view(-1, 8)]
                 assert not hidden[0]

@@ -1,70 +1,91 @@
-"""Contexts of fine-tuning, drawn as in pretraining: one a batch, alike on all ranks, the same after a resume."""
+"""Contexts of training: one for each micro-batch, equal on all ranks, the same after a resume."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
 
-from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder, unwrapped_conformer
-from nemo.collections.asr.parts.attention_context import ContextSampler
+from nemo.collections.asr.parts.attention_context.encoder_context import EncoderContext
+from nemo.collections.asr.parts.attention_context.sampling import ContextSampler
+from nemo.collections.asr.parts.attention_context.unwrap import find_encoder_context
+from nemo.collections.asr.parts.utils.checks import check_whole_number
 
-__all__ = ["ContextDrawing", "context_drawing_of"]
+__all__ = ["ContextSampling", "load_sampler", "sampled_context", "save_sampler"]
+
+_KEY = "context_sampler"
 
 
-class ContextDrawing(pl.Callback):
-    """Draws the attention context of every training batch from a seed and a count of batches.
+class ContextSampling(pl.Callback):
+    """Samples the attention context of every training batch, for pretraining and fine-tuning alike.
 
-    NeMo's encoder draws from Python's random state, so that ranks differ, and wait for the one with the longest
-    context. This callback tells the encoder which context to take; the context of the last batch is
-    `model.current_att_context`, and the loggers get it. `set_dynamic_context` overrides it while it holds.
+    NeMo's encoder samples from Python's random state, so that ranks differ and each step waits for the rank with the
+    longest context. This callback tells the encoder which context to take, from a seed and a count of batches, and
+    logs it. `set_dynamic_context` overrides it while it holds.
 
-    NeMo's ASR models add it by themselves when `model.context_seed` is in their config. The count is in the Lightning
-    checkpoint, among the callbacks' states.
+    NeMo's SSL models add it by themselves, and NeMo's ASR models where `model.context_seed` is in their config. The
+    count is in the Lightning checkpoint.
 
     Args:
-        encoder: the model's encoder, trained for several contexts.
-        seed: any whole number.
+        context: the context of the model's encoder, with a sampler.
     """
 
-    def __init__(self, encoder: ConformerEncoder, seed: int):
-        self.encoder = encoder
-        self.sampler = ContextSampler(encoder.att_context_size_all, encoder.att_context_probs, seed=seed)
+    def __init__(self, context: EncoderContext):
+        self.context = context
 
     def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        drawn = self.sampler.next()
-        self.encoder.drawn_context = drawn
-        context = self.encoder.evaluation_context() if self.encoder.context_pinned else drawn
-        model.current_att_context = context.as_list()
-        model.log_dict({"att_context_left": float(context.left), "att_context_right": float(context.right)})
+        self.context.begin_batch()
+        current = self.context.current
+        model.log_dict({"att_context_left": float(current.left), "att_context_right": float(current.right)})
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        self.context.end_batch()
 
     def on_train_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
-        self.encoder.drawn_context = None
+        self.context.leave_to_nemo()
 
     def on_exception(self, trainer: pl.Trainer, model: pl.LightningModule, exception: BaseException) -> None:
-        self.encoder.drawn_context = None
-
-    def state_dict(self) -> dict[str, int]:
-        return self.sampler.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.sampler.load_state_dict(state_dict)
+        self.context.leave_to_nemo()
 
 
-def context_drawing_of(model: pl.LightningModule) -> list[ContextDrawing]:
-    """What a model's config asks for by `model.context_seed`; nothing for an encoder with a single context.
+def sampled_context(model: pl.LightningModule) -> EncoderContext | None:
+    """The context of a model whose config asks, by `model.context_seed`, to sample it; with its sampler.
+
+    None without that key, or for an encoder with a single context.
 
     Raises:
         TypeError: the model's encoder is no `ConformerEncoder`, or the seed no whole number.
     """
     seed = model.cfg.get("context_seed", None)
     if seed is None:
-        return []
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"model.context_seed is {seed!r}, but must be a whole number, or null to leave it to NeMo")
-    encoder = unwrapped_conformer(getattr(model, "encoder", None))
-    if encoder is None:
-        kind = type(getattr(model, "encoder", None)).__name__
+        return None
+    check_whole_number("model.context_seed", seed, allowed="a whole number, or null to leave contexts to NeMo")
+    encoder = getattr(model, "encoder", None)
+    context = find_encoder_context(encoder)
+    if context is None:
         raise TypeError(
-            f"model.context_seed is {seed}, but contexts are drawn for a ConformerEncoder, and the model's encoder is "
-            f"{kind}; take model.context_seed out of the config"
+            f"model.context_seed must be null for a model without a ConformerEncoder; got {seed}, and the model's "
+            f"encoder is {type(encoder).__name__}"
         )
-    return [ContextDrawing(encoder, seed)] if len(encoder.trained_contexts()) > 1 else []
+    if len(context.trained) == 1:
+        return None
+    if context.sampler is None:
+        context.sampler = ContextSampler(context.trained, context.encoder.att_context_probs, seed=seed)
+    return context
+
+
+def save_sampler(context: EncoderContext | None, checkpoint: dict[str, Any]) -> None:
+    """Puts the sampler's state into a Lightning checkpoint."""
+    if context is not None:
+        checkpoint[_KEY] = context.sampler.state_dict()
+
+
+def load_sampler(context: EncoderContext | None, checkpoint: Mapping[str, Any]) -> None:
+    """Takes up the sampler's state; a checkpoint of NeMo's has none, and the count starts at 0.
+
+    Raises:
+        ValueError: the checkpoint was trained with another seed, other contexts or other probabilities.
+    """
+    # Version 0.1.0 kept the state of fine-tuning among those of the callbacks.
+    state = checkpoint.get(_KEY) or checkpoint.get("callbacks", {}).get("ContextDrawing")
+    if context is not None and state is not None:
+        context.sampler.load_state_dict(state)

@@ -55,15 +55,15 @@ class AttentionContext:
             return cls.parse(_preset(value, presets, name), name=f"{name} preset '{value}'")
         allowed = "a preset's name or two whole numbers [left, right], each -1 (unlimited) or more"
         if isinstance(value, (bytes, Mapping)) or not isinstance(value, Sequence):
-            raise TypeError(f"{name} is {value!r}, but must be {allowed}")
+            raise TypeError(f"{name} must be {allowed}; got {value!r}")
         sizes = list(value)
         for size in sizes:
             if isinstance(size, bool) or not isinstance(size, numbers.Integral):
-                raise TypeError(f"{name} is {sizes!r}, and {size!r} in it is no whole number; it must be {allowed}")
+                raise TypeError(f"{name} must be {allowed}; got {sizes!r}, in which {size!r} is no whole number")
         if len(sizes) not in (2, 3) or min(sizes) < -1:
             raise ValueError(
-                f"{name} is {sizes!r}, but must be {allowed}, or three, [left, chunk, right], "
-                "under att_context_style 'chunked_limited_with_rc'"
+                f"{name} must be {allowed}, or three, [left, chunk, right], under att_context_style "
+                f"'chunked_limited_with_rc'; got {sizes!r}"
             )
         sizes = [int(size) for size in sizes]
         if len(sizes) == 3:
@@ -78,9 +78,9 @@ class AttentionContext:
             TypeError, ValueError: as `parse`, naming the entry; an empty list is refused too.
         """
         if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
-            raise TypeError(f"{name} is {value!r}, but must be [left, right] or a list of such pairs")
+            raise TypeError(f"{name} must be [left, right] or a list of such pairs; got {value!r}")
         if len(value) == 0:
-            raise ValueError(f"{name} is empty, but must be [left, right] or a list of such pairs")
+            raise ValueError(f"{name} must be [left, right] or a list of such pairs; got an empty list")
         if isinstance(value[0], numbers.Number):
             return (cls.parse(value, name=name),)
         return tuple(cls.parse(entry, name=f"{name}[{index}]") for index, entry in enumerate(value))
@@ -99,24 +99,23 @@ class AttentionContext:
             self._check_chunks_with_right_context(name)
         elif self.chunk is not None:
             raise ValueError(
-                f"{name} is {self}, but att_context_style '{style}' takes two numbers, [left, right]; "
-                "three are for 'chunked_limited_with_rc'"
+                f"{name} must be two numbers, [left, right], under att_context_style '{style}'; got {self}. Three are "
+                "for 'chunked_limited_with_rc'"
             )
         elif style == "chunked_limited" and self.left > 0 and self.right >= 0 and self.left % (self.right + 1):
             chunk = self.right + 1
             raise ValueError(
-                f"{name} is {self}, but under att_context_style 'chunked_limited' the left context must be a "
-                f"multiple of right + 1 = {chunk}, such as {max(1, self.left // chunk) * chunk}"
+                f"{name} must have a left context that is a multiple of right + 1 = {chunk} under att_context_style "
+                f"'chunked_limited', such as {max(1, self.left // chunk) * chunk}; got {self}"
             )
 
     def _check_chunks_with_right_context(self, name: str) -> None:
-        rule = (
-            "att_context_style 'chunked_limited_with_rc' takes [left, chunk, right] with left >= 0, chunk >= 1, "
-            "right >= 0, or [-1, -1, -1] for no limit"
-        )
         unlimited = self.as_list() == [-1, -1, -1]
         if self.chunk is None or not (unlimited or (self.left >= 0 and self.chunk >= 1 and self.right >= 0)):
-            raise ValueError(f"{name} is {self}, but {rule}")
+            raise ValueError(
+                f"{name} must be [left, chunk, right] with left >= 0, chunk >= 1, right >= 0, or [-1, -1, -1] for no "
+                f"limit, under att_context_style 'chunked_limited_with_rc'; got {self}"
+            )
 
     def check_local_attention(self, name: str = "context") -> None:
         """Refuses a context that local attention (`rel_pos_local_attn`) cannot take.
@@ -126,8 +125,8 @@ class AttentionContext:
         """
         if self.chunk is not None or min(self.left, self.right) < 0 or max(self.left, self.right) == 0:
             raise ValueError(
-                f"{name} is {self}, but local attention (self_attention_model 'rel_pos_local_attn') takes "
-                "[left, right] with both sides >= 0 and at least one above 0"
+                f"{name} must be [left, right] with both sides >= 0 and at least one above 0 for local attention "
+                f"(self_attention_model 'rel_pos_local_attn'); got {self}"
             )
 
     def as_list(self) -> list[int]:
@@ -149,6 +148,5 @@ def _preset(preset: str, presets: Mapping[str, Sequence[int]] | None, name: str)
         return known[preset]
     nearest = difflib.get_close_matches(preset, known, n=1, cutoff=0.0)[0]
     raise ValueError(
-        f"{name} is '{preset}', which is no preset; did you mean '{nearest}'? "
-        f"The presets are {', '.join(repr(known_name) for known_name in known)}"
+        f"{name} must be one of the presets {', '.join(map(repr, known))}; got '{preset}'. Did you mean '{nearest}'?"
     )

@@ -8,7 +8,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from nemo.collections.asr.parts.attention_context import AttentionContext
+from nemo.collections.asr.parts.attention_context.context import AttentionContext
+from nemo.collections.asr.parts.utils.markdown import markdown_table
 
 __all__ = ["ContextTotals"]
 
@@ -73,9 +74,11 @@ class ContextTotals:
 
     def table(self) -> str:
         """Markdown: a row for each context."""
-        rows = ["| context | loss | accuracy | targets |", "|---|---|---|---|"]
-        for context, loss, accuracy, targets in zip(
-            self.contexts, self.losses.tolist(), self.accuracies.tolist(), self.sums[:, 2].tolist(), strict=True
-        ):
-            rows.append(f"| {context or 'none'} | {loss:.4f} | {100 * accuracy:.2f} % | {targets:.0f} |")
-        return "\n".join(rows)
+        figures = (self.losses.tolist(), self.accuracies.tolist(), self.sums[:, 2].tolist())
+        return markdown_table(
+            ["context", "loss", "accuracy", "targets"],
+            (
+                (context or "none", f"{loss:.4f}", f"{100 * accuracy:.2f} %", f"{targets:.0f}")
+                for context, loss, accuracy, targets in zip(self.contexts, *figures, strict=True)
+            ),
+        )

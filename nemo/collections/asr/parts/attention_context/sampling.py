@@ -2,13 +2,13 @@
 
 import hashlib
 import math
-import numbers
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
 from nemo.collections.asr.parts.attention_context.context import AttentionContext
+from nemo.collections.asr.parts.utils.checks import check_whole_number
 
 __all__ = ["ContextSampler", "normalized_probabilities"]
 
@@ -22,8 +22,8 @@ class ContextSampler:
         >>> sampler = ContextSampler([[80, 0], [-1, 0]], probabilities=[0.5, 0.5], seed=0)
         >>> sampler.next() == sampler.at(0)
         True
-        >>> sampler.state_dict()
-        {'seed': 0, 'count': 1}
+        >>> sampler.count
+        1
 
     Args:
         contexts: contexts to choose from, each as `AttentionContext.parse` reads it.
@@ -45,9 +45,7 @@ class ContextSampler:
     ):
         self.contexts = AttentionContext.parse_all(contexts, name="contexts")
         self.probabilities = normalized_probabilities(probabilities, len(self.contexts), name)
-        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-            raise TypeError(f"seed is {seed!r}, but must be a whole number")
-        self.seed = int(seed)
+        self.seed = check_whole_number("seed", seed)
         self.count = 0
         self._cumulative = _cumulative(self.probabilities)
 
@@ -63,13 +61,44 @@ class ContextSampler:
         self.count += 1
         return context
 
-    def state_dict(self) -> dict[str, int]:
-        """What a checkpoint must keep for the choices to go on: the seed and the count."""
-        return {"seed": self.seed, "count": self.count}
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep for the choices to go on: the count, and what the choices depend on."""
+        return {
+            "seed": self.seed,
+            "count": self.count,
+            "contexts": [context.as_list() for context in self.contexts],
+            "probabilities": list(self.probabilities),
+        }
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Goes on from a `state_dict`."""
-        self.seed, self.count = int(state["seed"]), int(state["count"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a `state_dict`, of which version 0.1.0 had the seed and the count alone.
+
+        Raises:
+            ValueError: the state is that of another seed, of other contexts or of other probabilities. The choices
+                would be neither those of the earlier run nor those that the config describes. Nothing is changed.
+        """
+        ours = self.state_dict()
+        for name, key in _CONFIG_KEYS.items():
+            if name in state and not _equal(state[name], ours[name]):
+                raise ValueError(
+                    f"{key} must be {state[name]}, as in the run that the checkpoint is of; got {ours[name]}. Set it "
+                    "back to resume that run, or start a new one from its weights "
+                    "(+init_from_nemo_model or +init_from_ptl_ckpt)"
+                )
+        self.count = int(state["count"])
+
+
+_CONFIG_KEYS = {
+    "seed": "model.context_seed",
+    "contexts": "encoder.att_context_size",
+    "probabilities": "encoder.att_context_probs",
+}
+
+
+def _equal(theirs: Any, ours: Any) -> bool:
+    if isinstance(ours, list) and ours and isinstance(ours[0], float):
+        return len(theirs) == len(ours) and all(map(math.isclose, theirs, ours))
+    return theirs == ours
 
 
 def normalized_probabilities(probabilities: Sequence[float] | None, number: int, name: str) -> tuple[float, ...]:
@@ -88,14 +117,12 @@ def normalized_probabilities(probabilities: Sequence[float] | None, number: int,
         return (1.0 / number,) * number
     values = [float(value) for value in probabilities]
     if len(values) != number:
-        raise ValueError(
-            f"{name} has {len(values)} entries, {values}, but there are {number} contexts: give one for each"
-        )
+        raise ValueError(f"{name} must have {number} entries, one for each context; got {values}")
     if any(not (math.isfinite(value) and value >= 0) for value in values):
-        raise ValueError(f"{name} is {values}, but every entry must be a number >= 0")
+        raise ValueError(f"{name} must be numbers >= 0; got {values}")
     total = math.fsum(values)
     if abs(total - 1) > 1e-6:
-        raise ValueError(f"{name} is {values}, which sums to {total:.9g}, but must sum to 1")
+        raise ValueError(f"{name} must sum to 1; got {values}, which sums to {total:.9g}")
     return tuple(value / total for value in values)
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
-from nemo.collections.asr.parts.attention_context import AttentionContext
+from nemo.collections.asr.parts.attention_context import AttentionContext, find_conformer
+from nemo.collections.asr.parts.attention_context.helpers import context_presets
 from nemo.collections.asr.parts.streaming.conformer_step import ConformerStep, StepState
 from nemo.collections.asr.parts.streaming.graphed_step import GraphedStep
 from nemo.collections.asr.parts.streaming.online_features import OnlineFeatures, check_whole_number
@@ -382,21 +383,8 @@ class _Collected:
 
 def _parts(model: nn.Module) -> tuple[ConformerEncoder, nn.Module, Any]:
     """The encoder, the preprocessor and the context presets of a model, wrapped (DDP, torch.compile) or not."""
-    owner = model
-    while isinstance(owner, nn.Module) and not hasattr(owner, "encoder"):
-        owner = getattr(owner, "_orig_mod", getattr(owner, "module", None))
-    encoder = getattr(owner, "encoder", None)
-    for wrapped in ("_orig_mod", "encoder"):
-        if not isinstance(encoder, ConformerEncoder):
-            encoder = getattr(encoder, wrapped, encoder)
-    if not isinstance(encoder, ConformerEncoder):
-        raise TypeError(
-            f"model is a {type(model).__name__} whose encoder is {type(encoder).__name__}, "
-            "but must be a model with a ConformerEncoder"
-        )
-    config = getattr(owner, "cfg", None)
-    presets = config.get("context_presets", None) if config is not None else None
-    return encoder, getattr(owner, "preprocessor", None), presets
+    owner, encoder = find_conformer(model)
+    return encoder, getattr(owner, "preprocessor", None), context_presets(owner)
 
 
 def _check_encoder(encoder: ConformerEncoder) -> None:
@@ -427,9 +415,9 @@ def _check_encoder(encoder: ConformerEncoder) -> None:
 
 def _streamable_context(encoder: ConformerEncoder, context: Any, presets: Any) -> AttentionContext:
     if context is None:
-        parsed = encoder.evaluation_context()
+        parsed = encoder.context.evaluation
     else:
-        parsed = encoder.check_context(AttentionContext.parse(context, presets=presets))
+        parsed = encoder.context.check(AttentionContext.parse(context, presets=presets))
     style = encoder.att_context_style
     if style not in ("regular", "chunked_limited"):
         raise ValueError(

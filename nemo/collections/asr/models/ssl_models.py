@@ -12,7 +12,12 @@ from torch import Tensor
 
 from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
 from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss, MultiMLMLoss
-from nemo.collections.asr.models.masked_token_pred.alignment import align_masking, loss_config, target_shift_of
+from nemo.collections.asr.models.masked_token_pred.alignment import (
+    align_masking,
+    check_agreement,
+    loss_config,
+    target_shift_of,
+)
 from nemo.collections.asr.models.masked_token_pred.context_training import ContextTraining
 from nemo.collections.asr.models.masked_token_pred.input_types import with_forward_names
 from nemo.collections.asr.models.masked_token_pred.mask_position import prepare_config, restore_config
@@ -59,7 +64,8 @@ class EncDecMaskedTokenPredModel(
 
     Raises (at construction):
         ValueError: a reduction layer, a subsampling whose alignment is unknown, a trained left context of 0 with
-            causal masking, or any entry of the config that its own module refuses.
+            causal masking, entries of the config that do not fit one another (`check_agreement`), or an entry that
+            its own module refuses.
     """
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
@@ -73,6 +79,7 @@ class EncDecMaskedTokenPredModel(
         if self.attention_context is not None:
             self._align(self.attention_context)
         restore_config(self.cfg, as_written)
+        check_agreement(self.cfg, self.encoder)
 
     def _align(self, context: EncoderContext) -> None:
         """Brings loss, masking and contexts of training to what this encoder needs, or refuses the config."""

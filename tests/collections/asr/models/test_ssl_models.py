@@ -324,6 +324,33 @@ def test_configs_that_cannot_work_are_refused_when_the_model_is_built(tiny_model
         tiny_model(overrides)
 
 
+@pytest.mark.parametrize("mask_position", ["pre_conv", "post_conv"])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"encoder.subsampling_factor": 4, "quantizer.combine_time_steps": 8, "loss.combine_time_steps": 8}, "4.*8"),
+        ({"quantizer.combine_time_steps": 4}, "quantizer.combine_time_steps must be 8, as encoder.subsampling_factor"),
+        ({"loss.combine_time_steps": 4}, "loss.combine_time_steps must be 8.*got 4"),
+        ({"masking.subsampling_factor": 4}, "masking.subsampling_factor must be 8.*got 4"),
+        ({"quantizer.num_classes": 16}, "decoder.num_classes must be 16, as quantizer.num_classes is; got 32"),
+        ({"decoder.num_classes": 16}, "decoder.num_classes must be 32.*got 16"),
+        ({"quantizer.num_books": 2}, "model.num_books must be 2.*got 1"),
+        ({"decoder.num_decoders": 2}, "decoder.num_decoders must be 1.*got 2"),
+        ({"loss.num_decoders": 2}, "loss.num_decoders must be 1.*got 2"),
+        ({"loss.squeeze_single": True}, "loss.squeeze_single must be False.*got True"),
+        ({"quantizer.feat_in": 40}, "quantizer.feat_in must be 80, as preprocessor.features is; got 40"),
+        ({"masking.feat_in": 40}, "masking.feat_in must be 80.*got 40"),
+        ({"encoder.feat_in": 40}, "encoder.feat_in must be 80.*got 40"),
+        ({"decoder.feat_in": 40}, "decoder.feat_in must be 32, as the width of the encoder's frames is; got 40"),
+    ],
+)
+def test_parts_that_do_not_fit_one_another_are_refused_with_what_would_fit(
+    tiny_model, overrides, message, mask_position
+):
+    with pytest.raises(ValueError, match=message):
+        tiny_model({**overrides, "mask_position": mask_position})
+
+
 def test_a_left_context_of_zero_is_fine_without_causal_masking(tiny_model):
     model = tiny_model({"encoder.att_context_size": [[0, 0], [8, 0]], "masking.causal": False})
     assert model.encoder.att_context_size == [0, 0]
@@ -341,7 +368,7 @@ def test_a_causal_model_is_in_sync_from_its_construction_on(tiny_model):
     assert before.mask_processor.subsampling_factor == 8
     assert after.mask_processor.left_context_size == 8
     assert after.mask_processor.subsampling_factor == 1
-    assert tiny_model({"masking.subsampling_factor": 4}).mask_processor.subsampling_factor == 4
+    assert tiny_model({"masking.subsampling_factor": 1}).mask_processor.subsampling_factor == 1
 
 
 class TestMaskingAfterTheConvolutions:

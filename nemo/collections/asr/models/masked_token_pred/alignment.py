@@ -6,7 +6,58 @@ from torch import nn
 from nemo.collections.asr.modules.ssl_modules.target_alignment import resolve_target_shift
 from nemo.collections.asr.parts.attention_context import EncoderContext
 
-__all__ = ["align_masking", "loss_config", "target_shift_of"]
+__all__ = ["align_masking", "check_agreement", "loss_config", "target_shift_of"]
+
+
+def check_agreement(cfg: DictConfig, encoder: nn.Module) -> None:
+    """Refuses a config whose parts do not fit one another; NeMo would train such a model without a word.
+
+    Args:
+        cfg: the model's config as it was written.
+        encoder: as it was built; one without `subsampling_factor` is not asked for it.
+
+    Raises:
+        ValueError: naming the key, the value that would fit, the key that it must agree with, and what was given.
+    """
+    after_convolutions = cfg.get("mask_position", "pre_conv") == "post_conv"
+    factor = getattr(encoder, "subsampling_factor", None)
+    if factor is not None:
+        for key in ("quantizer.combine_time_steps", "loss.combine_time_steps", "masking.subsampling_factor"):
+            # Masking after the convolutions counts encoder frames; its config may be written in either unit. A factor
+            # of 1 in masking means that left_context_size counts feature frames.
+            default = factor if key.startswith("masking") else 1
+            also = (1,) if after_convolutions or key.startswith("masking") else ()
+            _check_equal(cfg, key, "encoder.subsampling_factor", factor, default, also)
+    channels = cfg.preprocessor.get("features", 64)
+    width = OmegaConf.select(cfg, "encoder.d_model", default=channels)
+    for key in ("encoder.feat_in", "quantizer.feat_in", "masking.feat_in"):
+        also = (width,) if after_convolutions and not key.startswith("encoder") else ()
+        _check_equal(cfg, key, "preprocessor.features", channels, channels, also)
+    codes, books = cfg.quantizer.get("num_classes"), cfg.quantizer.get("num_books")
+    _check_equal(cfg, "decoder.num_classes", "quantizer.num_classes", codes)
+    _check_equal(cfg, "num_books", "quantizer.num_books", books)
+    _check_equal(cfg, "decoder.num_decoders", "quantizer.num_books", books)
+    _check_equal(cfg, "loss.num_decoders", "quantizer.num_books", books)
+    for key in ("squeeze_single", "decoder.squeeze_single", "loss.squeeze_single"):
+        _check_equal(cfg, key, "quantizer.squeeze_single", cfg.quantizer.get("squeeze_single", False))
+    # NeMo's encoders name the width of their frames alike, and compute it from different keys.
+    _check_equal(cfg, "decoder.feat_in", "the width of the encoder's frames", getattr(encoder, "_feat_out", None))
+
+
+_ABSENT = object()
+
+
+def _check_equal(
+    cfg: DictConfig, key: str, other_key: str, expected: object, default: object = _ABSENT, also: tuple = ()
+) -> None:
+    """`key` must be `expected`, the value of `other_key`, or one of `also`; `default` is what an absent key means."""
+    value = OmegaConf.select(cfg, key)
+    if value is None:
+        value = default
+    if expected is None or value is _ABSENT or value == expected or value in also:
+        return
+    name = key if "." in key else f"model.{key}"
+    raise ValueError(f"{name} must be {expected}, as {other_key} is; got {value}")
 
 
 def target_shift_of(cfg: DictConfig, encoder: nn.Module, after_convolutions: bool) -> int:

@@ -72,7 +72,8 @@ class ContextValidation:
         """The mask of an evaluation batch: the same in every epoch and run, under every context, on every device.
 
         It is sampled as `causal_window: sliding` does, opened for the smallest left context that is trained, so that
-        no context has a blind target. The random state of training is not touched.
+        no context has a blind target. For an encoder without contexts it is sampled as in training. The random state
+        of training is not touched.
 
         Returns:
             `[B, T]`, bool; `[B, S]` for masking after the convolutions.
@@ -82,15 +83,19 @@ class ContextValidation:
             with torch.no_grad():
                 frames, lengths = self.pre_encoder.pre_encode(x=features.noisy.transpose(1, 2), lengths=lengths)
             max_time = frames.shape[1]
-        lefts = [context.left for context in self.attention_context.trained if context.left > 0]
         identity = f"{self.cfg.get('context_seed', 0)}:{dataloader_idx}:{self.global_rank}:{batch_idx}"
         seed = int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=7).digest(), "big")
+        generator = torch.Generator().manual_seed(seed)
+        if self.attention_context is None:
+            mask = self.mask_processor.sample(lengths.cpu(), max_time, generator=generator)
+            return mask.to(features.noisy.device)
+        lefts = [context.left for context in self.attention_context.trained if context.left > 0]
         mask = self.mask_processor.draw_causal(
             lengths.cpu(),
             max_time,
             effective_left_context=min(lefts, default=-1),
             causal_window="sliding",
-            generator=torch.Generator().manual_seed(seed),
+            generator=generator,
         ).mask
         return mask.to(features.noisy.device)
 

@@ -1,5 +1,6 @@
-"""Fine-tuning for several contexts samples them as pretraining does, where `model.context_seed` is in the config."""
+"""ASR models that sample contexts as pretraining does, where `model.context_seed` is set, and save clean keys."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,13 @@ from nemo.collections.asr.parts.attention_context.callback import (
     save_sampler,
 )
 from nemo.collections.asr.parts.attention_context.unwrap import find_encoder_context
+from nemo.collections.asr.parts.utils.clean_keys import keep_keys_clean
+
+
+@functools.wraps(ASRModel.__init__)
+def __init__(self: ASRModel, *args: Any, **kwargs: Any) -> None:
+    super(ASRModel, self).__init__(*args, **kwargs)
+    keep_keys_clean(self)
 
 
 def configure_callbacks(self: ASRModel) -> Sequence[Callback] | Callback:
@@ -40,6 +48,7 @@ def current_att_context(self: ASRModel) -> list[int] | None:
     return None if context is None or context.current is None else context.current.as_list()
 
 
+ASRModel.__init__ = __init__
 ASRModel.configure_callbacks = configure_callbacks
 ASRModel.on_save_checkpoint = on_save_checkpoint
 ASRModel.on_load_checkpoint = on_load_checkpoint

@@ -37,6 +37,7 @@ from nemo.collections.asr.models.ssl_models import (
 from nemo.collections.asr.models.ssl_models import EncDecMaskedTokenPredModel as NemoEncDecMaskedTokenPredModel
 from nemo.collections.asr.modules.ssl_modules.codebook_health import CodebookHealth
 from nemo.collections.asr.parts.attention_context import AttentionContext, ContextSampler, EncoderContext
+from nemo.collections.asr.parts.utils.clean_keys import keep_keys_clean
 from nemo.collections.asr.parts.utils.warn_once import warn_once
 from nemo.core.classes.common import typecheck
 from nemo.core.neural_types import NeuralType
@@ -80,6 +81,7 @@ class EncDecMaskedTokenPredModel(
             self._align(self.attention_context)
         restore_config(self.cfg, as_written)
         check_agreement(self.cfg, self.encoder)
+        keep_keys_clean(self)
 
     def _align(self, context: EncoderContext) -> None:
         """Brings loss, masking and contexts of training to what this encoder needs, or refuses the config."""

@@ -150,3 +150,12 @@ def test_a_seed_or_an_encoder_that_cannot_work_is_named(asr_config):
     model.encoder = model.decoder
     with pytest.raises(TypeError, match="the model's encoder is ConvASRDecoder"):
         model.configure_callbacks()
+
+
+def test_an_asr_model_with_a_compiled_encoder_is_saved_under_clean_keys(asr_config, tmp_path):
+    model = EncDecCTCModel(asr_config())
+    keys = list(model.state_dict())
+    model.encoder = torch.compile(model.encoder)
+    model.save_to(str(tmp_path / "asr.nemo"))
+    restored = EncDecCTCModel.restore_from(str(tmp_path / "asr.nemo"))
+    assert list(model.state_dict()) == keys == list(restored.state_dict())

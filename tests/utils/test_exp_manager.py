@@ -1,5 +1,6 @@
-"""A run that was broken off goes on with the contexts that an unbroken run draws, from the newest sound checkpoint."""
+"""A run that was killed resumes from its newest sound checkpoint, and trains as an unbroken run does."""
 
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,8 @@ from types import SimpleNamespace
 import lightning.pytorch as pl
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from lightning.pytorch.demos.boring_classes import BoringModel
 
 from nemo.utils import exp_manager
 from nemo.utils.callbacks import NeMoModelCheckpoint
@@ -91,7 +94,29 @@ def test_the_script_refuses_to_start_from_scratch_beside_damaged_files(pretrain,
         cut_short(file)
     again = pretrain(folder, "trainer.max_steps=4", "trainer.val_check_interval=3")
     assert again.exit_code == 1 and again.steps == []
-    assert "no checkpoint in" in again.printed and again.printed.count("PytorchStreamReader failed") >= 2
+    assert again.printed.count("the file is cut short (its end is missing)") == 2
+    assert "exp_manager.resume_if_exists must find a checkpoint to resume from; got in" in again.printed
+
+
+def test_the_names_of_checkpoints_can_be_typed_on_the_command_line_as_they_are(killed):
+    parser = OverridesParser.create()
+    for file in killed.rglob("*.ckpt"):
+        assert re.fullmatch(r"SSL-NEST-FastConformer-Streaming--val_loss_\d\.\d{3}-step_3(-last)?\.ckpt", file.name)
+        assert parser.parse_override(f"+init_from_ptl_ckpt={file}").value() == str(file)
+
+
+def test_a_run_goes_on_from_files_with_names_of_0_1_0(pretrain, killed, unbroken, tmp_path):
+    """`val_loss=3.6-step=3.ckpt`: the metric in such a name still counts among the best."""
+    folder = shutil.copytree(killed, tmp_path / "again")
+    for file in list(folder.rglob("*.ckpt")):
+        file.rename(file.with_name(file.name.replace("val_loss_", "val_loss=").replace("step_", "step=")))
+    again = pretrain(folder, f"trainer.max_steps={STEPS}", "trainer.val_check_interval=3")
+    assert again.exit_code == 0, again.printed[-3000:]
+    assert [step["batch"] for step in again.steps[0]] == [step["batch"] for step in unbroken[3:]]
+    last, best = checkpoints_of(folder)
+    assert "=" not in last.name  # of the two best one is kept, and the last one is replaced
+    losses = [float(loss) for loss in re.findall(r"\| \[\d+, 0\] \| (\d\.\d+) \|", again.printed)]
+    assert len(losses) >= 2 and best.is_file()
 
 
 class TestSearch:
@@ -134,10 +159,34 @@ class TestSearch:
     def test_a_file_without_the_state_of_training_is_passed_over_or_refused(self, resume, tmp_path):
         folder = tmp_path / "checkpoints"
         torch.save({"global_step": 7, "state_dict": {}}, self.save(folder, "weights-last.ckpt", 0))
-        with pytest.raises(ValueError, match="weights-last.ckpt: ValueError: it holds weights alone.*\n.*exp_dir"):
+        with pytest.raises(ValueError, match="weights-last.ckpt: it holds weights alone.*\n.*exp_dir"):
             resume()
         self.save(folder, "step=3.ckpt", 3)
         assert resume() == "step=3.ckpt"
+
+    @pytest.mark.parametrize("cut_to", [0, 100])
+    def test_a_broken_file_beside_a_sound_one_is_named_and_skipped(self, resume, tmp_path, cut_to, monkeypatch):
+        shown = []
+        monkeypatch.setattr(exp_manager.logging, "warning", shown.append)
+        folder = tmp_path / "checkpoints"
+        self.save(folder, "step_3.ckpt", 3)
+        broken = self.save(folder, "step_4-last.ckpt", 4)
+        broken.write_bytes(broken.read_bytes()[:cut_to])
+        assert resume() == "step_3.ckpt"
+        fault = "the file is cut short (its end is missing)" if cut_to else "the file is empty"
+        assert shown[0].splitlines()[1:] == [f"  step_4-last.ckpt: {fault}"]
+
+    def test_empty_files_alone_are_left_to_nemo_and_refused_by_name_when_training_begins(self, resume, tmp_path):
+        """NVIDIA's own tests rest on the first half."""
+        folder = tmp_path / "checkpoints"
+        folder.mkdir()
+        (folder / "run--last.ckpt").touch()
+        assert resume() == "run--last.ckpt"
+        callback = NeMoModelCheckpoint(dirpath=str(folder))
+        trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=[callback], enable_progress_bar=False)
+        trainer.ckpt_path = str(folder / "run--last.ckpt")
+        with pytest.raises(ValueError, match="complete checkpoint; got .*run--last.ckpt, but the file is empty"):
+            trainer.fit(BoringModel())
 
     def test_a_finished_run_is_still_refused_and_goes_on_when_told_to(self, resume, tmp_path):
         self.save(tmp_path / "checkpoints", "loss=1-step=10-end.ckpt", 10)
@@ -145,53 +194,15 @@ class TestSearch:
             resume()
         assert resume(resume_past_end=True) == "loss=1-step=10-end.ckpt"
 
-    def test_tidying_up_beyond_top_k_spares_the_file_to_resume_from(self, resume, tmp_path):
+    @pytest.mark.parametrize("marks", ["===", "___", "=_="], ids=["names of 0.1.0", "names of now", "both"])
+    def test_deleting_beyond_top_k_spares_the_file_to_resume_from(self, resume, tmp_path, marks):
         folder = tmp_path / "checkpoints"
-        for loss, step in ((1.5, 10), (2.5, 20), (3.5, 5)):
-            self.save(folder, f"run--val_loss={loss}-step={step}.ckpt", step)
-        assert resume() == "run--val_loss=2.5-step=20.ckpt"
-        NeMoModelCheckpoint(dirpath=str(folder), monitor="val_loss", save_top_k=1, n_resume=True)
-        assert sorted(file.name for file in folder.iterdir()) == [
-            "run--val_loss=1.5-step=10.ckpt",
-            "run--val_loss=2.5-step=20.ckpt",
-        ]
-
-
-@pytest.mark.parametrize("accumulated", [1, 2])
-def test_a_checkpoint_saved_by_step_goes_on_at_the_next_micro_batch(
-    tiny_model, training_data, fit, tmp_path, accumulated
-):
-    """There Lightning's own count of batches is one too low: it closes the first accumulation a batch early."""
-
-    def model():
-        return tiny_model(
-            {
-                "encoder.n_layers": 1,
-                "encoder.d_model": 16,
-                "encoder.subsampling_conv_channels": 4,
-                "masking.mask_prob": 0.1,
-                "train_ds": training_data("speech", shuffle=True, batch_size=1),
-            }
-        )
-
-    options = {"accumulate_grad_batches": accumulated}
-    every_third = pl.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=3, save_top_k=-1)
-    broken = fit(model(), [every_third], max_steps=4, enable_checkpointing=True, **options)
-    torch.manual_seed(17)
-    resumed = fit(model(), max_steps=6, ckpt_path=next(tmp_path.glob("*.ckpt")), **options)
-    sampler = model().context_sampler
-    drawn = [sampler.at(count).as_list() for count in range(6 * accumulated)]
-    assert broken.contexts == drawn[: 4 * accumulated]
-    assert resumed.trainer.global_step == 6
-    assert resumed.contexts == drawn[3 * accumulated :][: len(resumed.contexts)]
-
-
-def test_runs_with_the_same_seed_are_alike_and_others_are_not(pretrain, tmp_path):
-    options = ("trainer.max_steps=2", "+trainer.limit_val_batches=0")
-    losses = {}
-    for name, seed in {"one": 5, "again": 5, "other": 6, "none": "null"}.items():
-        run = pretrain(tmp_path / name, *options, f"seed={seed}")
-        assert run.exit_code == 0, run.printed[-3000:]
-        losses[name] = [step["loss"] for step in run.steps[0]]
-    assert losses["one"] == losses["again"]
-    assert losses["one"] != losses["other"] and losses["none"] not in (losses["one"], losses["other"])
+        for loss, step, mark in zip((1.5, 2.5, 3.5), (10, 20, 5), marks, strict=True):
+            self.save(folder, f"run--val_loss{mark}{loss}-step{mark}{step}.ckpt", step)
+        assert resume() == f"run--val_loss{marks[1]}2.5-step{marks[1]}20.ckpt"
+        callback = NeMoModelCheckpoint(dirpath=str(folder), monitor="val_loss", save_top_k=1, n_resume=True)
+        assert {file.name for file in folder.iterdir()} == {
+            f"run--val_loss{marks[0]}1.5-step{marks[0]}10.ckpt",
+            f"run--val_loss{marks[1]}2.5-step{marks[1]}20.ckpt",
+        }
+        assert callback.best_model_score == 1.5

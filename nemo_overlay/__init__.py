@@ -51,12 +51,13 @@ class OverlayFinder:
             sys.meta_path.insert(0, self)
         if name == "nemo":
             return self._ask_others(name, path, target)
-        if not name.startswith("nemo.") or not _belongs_to_nemo(path):
+        if not name.startswith("nemo.") or not self._is_ours_to_find(path):
             return None
         ours = self.find_ours(name)
         if ours is None:
-            return None
-        theirs = self._ask_others(name, path, target)
+            return self._find_moved(name, path, target)
+        # Within a new package of ours, the other finders know our own file alone.
+        theirs = None if _lies_in(path, self.tree) else self._ask_others(name, path, target)
         if theirs is not None and carries_our_half(theirs):
             return theirs
         self._check_once()
@@ -71,6 +72,18 @@ class OverlayFinder:
         parents = name.split(".")[1:-1]
         spec = PathFinder.find_spec(name, [os.path.join(self.tree, *parents)])
         return spec if _has_code(spec) else None
+
+    def _is_ours_to_find(self, path: "Sequence[str] | None") -> bool:
+        """Whether `path`, where a package looks for its modules, lies in NVIDIA's NeMo or in a new package of ours."""
+        return path is not None and (_belongs_to_nemo(path) or (_is_nvidias_nemo() and _lies_in(path, self.tree)))
+
+    def _find_moved(self, name: str, path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
+        """The spec of a module under the name that it had in an earlier version of ours."""
+        from nemo_overlay.moved import MOVED, find_moved
+
+        if name not in MOVED or self._ask_others(name, path, target) is not None:
+            return None
+        return find_moved(name)
 
     def _ask_others(self, name: str, path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
         # Folders without __init__.py are passed over: in a clone of this project, `nemo` is one, and it must not hide
@@ -180,13 +193,19 @@ def _has_code(spec: "ModuleSpec | None") -> bool:
     return spec is not None and spec.loader is not None
 
 
+def _is_nvidias_nemo() -> bool:
+    """Whether the imported `nemo` is NVIDIA's and not a namesake."""
+    info = sys.modules.get("nemo.package_info")
+    return getattr(info, "__package_name__", None) == "nemo_toolkit"
+
+
 def _belongs_to_nemo(path: "Sequence[str] | None") -> bool:
     """Whether `path`, where a package looks for its modules, lies in NVIDIA's NeMo and not in a namesake."""
-    info = sys.modules.get("nemo.package_info")
-    if path is None or getattr(info, "__package_name__", None) != "nemo_toolkit":
-        return False
-    root = os.path.dirname(info.__file__)
-    return all(folder == root or folder.startswith(root + os.sep) for folder in path)
+    return _is_nvidias_nemo() and _lies_in(path, os.path.dirname(sys.modules["nemo.package_info"].__file__))
+
+
+def _lies_in(path: "Sequence[str] | None", root: str) -> bool:
+    return path is not None and all(folder == root or folder.startswith(root + os.sep) for folder in path)
 
 
 def _imported_without_us(finder: OverlayFinder) -> "list[str]":

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest_plugins = ["training_fixtures"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "examples" / "asr" / "conf" / "ssl" / "nest"
 RECORDED = REPOSITORY.parent / "shared" / "speech"

@@ -1,21 +1,24 @@
-"""A run that is started again goes on from its newest sound checkpoint, whatever the last one was killed at.
+"""A run that is started again resumes from its newest sound checkpoint.
 
-NeMo looks for `*last.ckpt` alone. A kill can leave that file cut short, leave two of them (saved, but the old one not
-yet deleted), or none, beside files of the best models that are perfectly good: NeMo then fails in loading, refuses, or
-starts from scratch with a warning. Here every finished checkpoint of the experiment is looked at. Checkpoints on
-object stores and sharded ones (folders) are left to NeMo.
+NeMo looks for `*last.ckpt` alone. A killed run can leave that file cut short, two of them (the new one was saved, the
+old one not yet deleted), or none, although checkpoints of the best models are complete: NeMo then fails in loading,
+refuses, or starts from scratch with a warning. Here every finished checkpoint of the experiment is considered.
+Checkpoints on object stores and sharded ones (folders) are left to NeMo.
 """
 
 from pathlib import Path
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from nemo.utils import logging
 from nemo.utils.callbacks import NeMoModelCheckpoint
+from nemo.utils.checkpoint_files import check_checkpoint_file, fault_of_checkpoint
+from nemo.utils.checkpoint_types import allow_checkpoint_types
 from nemo.utils.exp_manager import check_resume as _nemo_check_resume
 
 _nemo_delete = NeMoModelCheckpoint._del_model_without_trainer
+_nemo_setup = NeMoModelCheckpoint.setup
 
 
 def check_resume(
@@ -27,10 +30,10 @@ def check_resume(
     dirpath: str | None = None,
     resume_from_checkpoint: str | None = None,
 ) -> None:
-    """Lets the trainer resume from the newest sound checkpoint; arguments and the rest are NeMo's.
+    """Makes the trainer resume from the newest sound checkpoint; all else, the arguments too, is NeMo's.
 
     Raises:
-        ValueError: there are checkpoints, but none to resume from; the message says of each what is wrong with it.
+        ValueError: there are checkpoints, but none to resume from; the message says what is wrong with each.
     """
     newest = None
     if resume_if_exists and not _is_left_to_nemo(dirpath):
@@ -57,7 +60,8 @@ def newest_sound_checkpoint(folder: Path, resume_past_end: bool = False) -> Path
         resume_past_end: whether a run that has come to its end (`*end.ckpt`) may go on.
 
     Returns:
-        None where NeMo is to decide: there is no checkpoint, or the run has ended, or checkpoints are sharded.
+        None where NeMo decides: there is no checkpoint, all are empty files (starting from scratch loses nothing
+        then), the run has ended, or checkpoints are sharded.
 
     Raises:
         ValueError: none of the checkpoints is sound.
@@ -72,15 +76,17 @@ def newest_sound_checkpoint(folder: Path, resume_past_end: bool = False) -> Path
             # Of two with equal steps NeMo replaces the last one, and keeps the other among the best.
             sound[file] = (_steps_of(file), file.name.endswith("last.ckpt"), file.stat().st_mtime)
         except Exception as error:  # a damaged pickle can raise anything
-            faults[file.name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            faults[file.name] = str(error).partition("\n")[0] or type(error).__name__
     listed = "".join(f"\n  {name}: {fault}" for name, fault in faults.items())
     if not sound:
+        if all(file.stat().st_size == 0 for file in files):
+            return None
         raise ValueError(
-            f"exp_manager.resume_if_exists is set, but no checkpoint in {folder} can be resumed from:{listed}\n"
-            "Move these files away, or set another exp_manager.exp_dir, to start from scratch."
+            f"exp_manager.resume_if_exists must find a checkpoint to resume from; got in {folder}:{listed}\n"
+            "To start from scratch, move these files away or set another exp_manager.exp_dir."
         )
     if faults:
-        logging.warning(f"Checkpoints that cannot be resumed from are passed over:{listed}")
+        logging.warning(f"Checkpoints that cannot be resumed from are skipped:{listed}")
     return max(sound, key=sound.get)
 
 
@@ -88,13 +94,17 @@ def _steps_of(file: Path) -> int:
     """The optimizer steps in a checkpoint; tensors are not read.
 
     Raises:
-        ValueError: training cannot go on from it. Besides, whatever reading a damaged file raises.
+        ValueError: training cannot resume from it. A damaged file can raise other exceptions too.
     """
     if NeMoModelCheckpoint.is_checkpoint_unfinished(file):
-        raise ValueError("its saving (or deleting) was not finished")
+        raise ValueError("saving (or deleting) it was not finished")
+    fault = fault_of_checkpoint(file)
+    if fault is not None:
+        raise ValueError(fault)
+    # As Lightning reads it when it resumes.
     checkpoint = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
     if "optimizer_states" not in checkpoint or "global_step" not in checkpoint:
-        raise ValueError("it holds weights alone, no state of the training")
+        raise ValueError("it holds weights alone, not the state of the training")
     return checkpoint["global_step"]
 
 
@@ -110,10 +120,23 @@ def _are_sharded(folder: Path, files: list[Path]) -> bool:
 
 
 def _del_model_without_trainer(self: NeMoModelCheckpoint, filepath: str) -> None:
-    """Tidies up beyond `save_top_k`, as NeMo does, but not the file that training is about to resume from."""
+    """Deletes a checkpoint beyond `save_top_k`, as NeMo does, unless training is about to resume from it."""
     if self.resumes_from is None or Path(filepath).resolve() != Path(self.resumes_from).resolve():
         _nemo_delete(self, filepath)
 
 
+def _setup(self: NeMoModelCheckpoint, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    """Refuses a broken file to resume from by its name, before Lightning reads it.
+
+    Raises:
+        ValueError: `trainer.ckpt_path` is empty, cut short, or no checkpoint.
+    """
+    if trainer.ckpt_path:
+        check_checkpoint_file("The checkpoint to resume from", trainer.ckpt_path)
+    _nemo_setup(self, trainer, pl_module, stage)
+
+
 NeMoModelCheckpoint.resumes_from = None
 NeMoModelCheckpoint._del_model_without_trainer = _del_model_without_trainer
+NeMoModelCheckpoint.setup = _setup
+allow_checkpoint_types()

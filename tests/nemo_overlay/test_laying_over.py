@@ -70,9 +70,26 @@ def test_a_package_of_nemo_can_be_extended_by_its_init_file(nemo, build_ours):
     assert output(ACTIVATE + code, nemo, built) == "True ours"
 
 
-def test_a_new_package_of_ours_can_be_imported(nemo, build_ours):
+def test_a_new_package_of_ours_and_its_modules_are_recorded_as_new(nemo, build_ours):
     built = build_ours({"collections/asr/live/__init__.py": "", "collections/asr/live/stream.py": "step = 1\n"})
-    assert output(ACTIVATE + "from nemo.collections.asr.live.stream import step; print(step)", nemo, built) == "1"
+    code = """
+        from nemo.collections.asr.live.stream import step
+        import nemo.collections.asr.live.stream as m, nemo_overlay
+        print(step, type(m.__loader__).__name__, nemo_overlay.laid_over)
+        """
+    step, loader, recorded = output(ACTIVATE + dedent(code), nemo, built).split(" ", 2)
+    folder = built / "nemo_overlay/nemo/collections/asr/live"
+    assert (step, loader) == ("1", "SourceFileLoader")
+    assert eval(recorded) == {
+        "nemo.collections.asr.live": (str(folder / "__init__.py"), None),
+        "nemo.collections.asr.live.stream": (str(folder / "stream.py"), None),
+    }
+
+
+def test_a_failure_in_a_new_package_of_ours_names_the_file(nemo, build_ours):
+    built = build_ours({"collections/asr/live/__init__.py": "", "collections/asr/live/stream.py": "1 / 0\n"})
+    error = failure(ACTIVATE + "import nemo.collections.asr.live.stream", nemo, built).splitlines()[-1]
+    assert error.startswith(f"nemo_overlay.OverlayError: {built}/nemo_overlay/nemo/collections/asr/live/stream.py")
 
 
 def test_the_source_of_our_functions_is_found_in_our_file(nemo, built):

@@ -14,7 +14,7 @@ TESTS = (
     "tests/collections/asr/models/test_ssl_models.py::TestMaskingAfterTheConvolutions",
     "tests/collections/asr/models/test_ssl_models.py::test_a_token_is_predicted_by_the_first_frame_that_has_seen_it",
     "tests/collections/asr/parts/submodules",
-    "tests/collections/asr/parts/utils/test_attention_context.py",
+    "tests/collections/asr/parts/attention_context/test_context.py",
 )
 """Quick ones; `make patched-tests` runs them all."""
 

@@ -1,4 +1,4 @@
-"""Speech to train on, and trainers that remember what happened in each step."""
+"""Fixtures: speech to train on, and trainers that remember what happened in each step."""
 
 import json
 import multiprocessing

@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).resolve().parents[4] / "examples/asr/speech_pretraining/masked_token_pred_pretrain.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "examples/asr/speech_pretraining/masked_token_pred_pretrain.py"
 
 
 def run_in_this_process(options: list[str], folder: str, witness: dict) -> None:

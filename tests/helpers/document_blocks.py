@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 GUIDE = "MASKING_CONTEXT_SYNC.md"
 QUICK_START = "examples/asr/speech_pretraining/README.md"
 

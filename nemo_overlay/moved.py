@@ -24,7 +24,7 @@ MOVED: dict[str, tuple[str, ...]] = {
 }
 
 # Old name of a class or function in one of these modules -> its name now.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"ContextDrawing": "ContextSampling", "context_drawing_of": "sampled_context"}
 
 
 def find_moved(name: str) -> ModuleSpec:

@@ -100,3 +100,13 @@ def audio() -> tuple:
     lengths = torch.tensor([64000, 41613])
     samples[1, 41613:] = 0
     return 0.1 * samples, lengths
+
+
+@pytest.fixture
+def warnings(monkeypatch) -> list[str]:
+    """Fills with the warnings that NeMo's logger is given during the test."""
+    from nemo.utils import logging
+
+    given = []
+    monkeypatch.setattr(logging, "warning", lambda message, *args, **kwargs: given.append(str(message)))
+    return given

@@ -87,8 +87,8 @@ def streamable_context(
         )
     if context.right < 0:
         raise ValueError(
-            f"context must have a limited right context in a stream; got {context}, an unlimited right context, "
-            f"which needs the whole signal. Use [{context.left}, 0]"
+            f"context must have a right context >= 0 in a stream; got {context}, which needs the whole signal. "
+            f"Use [{context.left}, 0]"
         )
     if style == "regular" and context.right > 0:
         raise ValueError(

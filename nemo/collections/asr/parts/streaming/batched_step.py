@@ -1,5 +1,7 @@
 """Steps of a batch of streams that begin, idle and end at different times."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -81,7 +83,7 @@ class BatchedStep:
 
     def _run(self, state: StepState, features: Tensor, history: int, edges: StreamEdges | None) -> list[Tensor]:
         state.make_room(self._step.frames)
-        if self._graph is not None and state is self.state:
+        if self._graph is not None and edges is not None and state is self.state:
             outputs = self._graph(state.used, features, edges.past, edges.first, edges.stop)
         else:
             outputs = self._step.step(features, state, history, edges)
@@ -118,15 +120,18 @@ class BatchedStep:
         self._graph = self._new_graph()
 
     def _new_graph(self) -> GraphedStep | None:
-        """Graphs need caches that stay where they are, so a history that may still grow runs without them."""
+        """Graphs need caches that stay at the same address, so a history that may still grow runs without them."""
         if not self._cuda_graphs or self._step.left != self._limit:
             return None
-        return GraphedStep(self._graphed_step, self._step.device, switch="cuda_graphs=False")
-
-    def _graphed_step(self, features: Tensor, past: Tensor, first: Tensor, stop: Tensor) -> list[Tensor]:
-        """Always attends to the whole left context, so that all shapes stay the same."""
-        edges = StreamEdges(past=past, first=first, stop=stop)
-        return self._step.step(features, self.state, self._step.left, edges)
+        function = partial(_fixed_shape_step, self._step, self.state)
+        return GraphedStep(function, self._step.device, switch="cuda_graphs=False")
 
     def _tensor(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(numbers).to(self._step.device)
+
+
+def _fixed_shape_step(
+    step: ConformerStep, state: StepState, features: Tensor, past: Tensor, first: Tensor, stop: Tensor
+) -> list[Tensor]:
+    """A step that always attends to the whole left context, so that all shapes stay the same."""
+    return step.step(features, state, step.left, StreamEdges(past=past, first=first, stop=stop))

@@ -111,12 +111,11 @@ class EncoderStream:
             ValueError: a wrong shape, lengths out of range, samples that are not finite, samples for a stream that has
                 finished, or a closed stream. The streams are not changed then.
         """
-        self._check_open()
-        collected = CollectedFrames(self.batch_size, self.frames_per_step)
+        batch, collected = self._open_batch(), CollectedFrames(self.batch_size, self.frames_per_step)
         with self._inference():
             self._queue_features(*self._features.push_rows(audio, lengths))
             while (ready := ~self._features.finished & (self._queue.counts >= self._features_per_step)).any():
-                self._advance(np.flatnonzero(ready), None, collected)
+                self._advance(batch, np.flatnonzero(ready), None, collected)
         return self._output(collected)
 
     def finish(self, stream: int | None = None) -> tuple[Tensor | list[Tensor], Tensor]:
@@ -128,14 +127,13 @@ class EncoderStream:
         Raises:
             TypeError, ValueError: `stream` is no index of a stream, or the stream is closed.
         """
-        self._check_open()
+        batch, collected = self._open_batch(), CollectedFrames(self.batch_size, self.frames_per_step)
         rows = self._features.rows(stream)
         rows = rows[~self._features.finished[rows]]
-        collected = CollectedFrames(self.batch_size, self.frames_per_step)
         with self._inference():
             self._queue_features(*self._features.finish_rows(rows))
             while len(rows := rows[self._step.subsampling.frames_of(self._queue.counts[rows]) > 0]):
-                self._advance(rows, self._queue.counts[rows], collected)
+                self._advance(batch, rows, self._queue.counts[rows], collected)
         return self._output(collected)
 
     def reset(self, stream: int | None = None) -> None:
@@ -150,12 +148,11 @@ class EncoderStream:
         if stream is None:
             self._build()
             return
-        self._check_open()
-        rows = self._features.rows(stream)
+        batch, rows = self._open_batch(), self._features.rows(stream)
         self._features.reset(stream)
         with torch.inference_mode():
             self._queue.clear(rows)
-        self._batch.clear(rows)
+        batch.clear(rows)
 
     def close(self) -> None:
         """Frees the caches of all streams; frames that were not returned are lost.
@@ -195,12 +192,13 @@ class EncoderStream:
         Raises:
             ValueError: the stream is closed.
         """
-        self._check_open()
-        return StreamMemory.of(self.batch_size, self._step, self._batch.state, self._features, self._queue)
+        state = self._open_batch().state
+        return StreamMemory.of(self.batch_size, self._step, state, self._features, self._queue)
 
-    def _check_open(self) -> None:
+    def _open_batch(self) -> BatchedStep:
         if self._batch is None:
             raise ValueError("the stream is closed; call reset() to open it again")
+        return self._batch
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -220,19 +218,21 @@ class EncoderStream:
             self._queue = RaggedQueue(
                 self.batch_size, (self._encoder._feat_in,), step.subsampling.lead, step.device, step.dtype
             )
-            self._batch = BatchedStep(step, self.batch_size, limit, cuda_graphs)
+            self._batch: BatchedStep | None = BatchedStep(step, self.batch_size, limit, cuda_graphs)
         self._step = step
         self._features_per_step = step.frames * step.subsampling.factor
 
     def _queue_features(self, features: Tensor, lengths: np.ndarray) -> None:
         self._queue.append(features.to(self._step.dtype), lengths)
 
-    def _advance(self, rows: np.ndarray, last: np.ndarray | None, collected: CollectedFrames) -> None:
+    def _advance(
+        self, batch: BatchedStep, rows: np.ndarray, last: np.ndarray | None, collected: CollectedFrames
+    ) -> None:
         """One step of the streams `rows`; `last` are the feature frames that each still has, if these are its last."""
-        members = self._batch.members(rows, self._features.finished)
+        members = batch.members(rows, self._features.finished)
         whole = len(members) == self.batch_size
         features = self._queue.window(self._features_per_step, None if whole else members)
-        outputs = self._batch.advance(rows, members, features, last)
+        outputs = batch.advance(rows, members, features, last)
         taken = np.zeros(self.batch_size, dtype=np.int64)
         taken[rows] = self._features_per_step if last is None else np.minimum(last, self._features_per_step)
         self._queue.drop(taken)

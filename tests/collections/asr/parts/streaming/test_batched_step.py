@@ -1,5 +1,7 @@
 """Streams of one batch begin, idle and end at different times, and do not change one another."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -142,3 +144,14 @@ def test_the_step_that_a_graph_records_gives_the_same_frames(request, monkeypatc
     assert_same_frames(ours, offline(model, context, audio, lengths))
     (graph,) = graphs
     assert len(graph.phases) > len(set(graph.phases)) > 0
+
+
+@pytest.mark.parametrize("end", [EncoderStream.close, EncoderStream.reset])
+def test_a_graph_does_not_keep_old_caches_alive(regular, monkeypatch, end):
+    monkeypatch.setattr(encoder_stream, "uses_cuda_graphs", lambda *options: True)
+    monkeypatch.setattr(batched_step, "GraphedStep", RecordedCalls)
+    stream = EncoderStream(regular, [8, 0])
+    stream.push(torch.zeros(5000))
+    cache = weakref.ref(stream._batch.state.attention)
+    end(stream)
+    assert cache() is None

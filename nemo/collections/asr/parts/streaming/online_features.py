@@ -131,7 +131,6 @@ class OnlineFeatures:
         """As `finish`, for the streams of the given indices and in the form of `push_rows`."""
         remaining = np.zeros_like(self._returned)
         remaining[rows] = (self._received // self.hop - self._returned)[rows]
-        remaining[self.finished] = 0
         frames, lengths = self._next_frames(remaining, ends=self._queue.counts)
         self.finished[rows] = True
         self._queue.clear(rows)

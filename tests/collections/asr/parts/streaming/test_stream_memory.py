@@ -1,6 +1,7 @@
 """What a stream holds and computes follows its left context, and nothing else."""
 
 import pytest
+import torch
 from stream_cases import FRAME, TinyModel, noise
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,6 +17,17 @@ def test_memory_is_within_a_tenth_of_the_arithmetic(context):
     arithmetic = 2 * (2 * left + 9 - 1) * 16 * 4
     assert arithmetic < memory.caches < 1.1 * arithmetic
     assert memory.tables < 1.1 * 2 * (left + 1) * (16 + 2) * 4
+
+
+def test_waiting_samples_are_counted_for_each_stream(regular):
+    stream = EncoderStream(regular, [8, 0], batch_size=3)
+    before = stream.memory().waiting
+    stream.push(torch.zeros(3, 100))
+    assert stream.memory().waiting == before + 100 * 4
+
+
+def test_copied_weights_are_those_of_query_key_and_value(regular):
+    assert EncoderStream(regular, [8, 0]).memory().weights == 2 * 3 * 16 * 16 * 4
 
 
 def test_memory_does_not_grow_with_the_stream(regular):

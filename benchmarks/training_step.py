@@ -41,7 +41,13 @@ OFFLINE = {
     "encoder.conv_norm_type": "batch_norm",
     "encoder.conv_context_size": None,
 }
-STREAMING_KEYS = ("masking.causal", "masking.left_context_size", "masking.causal_window", "quantizer.normalize")
+STREAMING_KEYS = (
+    "masking.causal",
+    "masking.left_context_size",
+    "masking.causal_window",
+    "quantizer.normalize",
+    "encoder.blockwise_attention",
+)
 SIDES = {"NeMo": "0", "ours": "1", "ours, streaming": "1"}
 """The sides, and `NEMO_OVERLAY` in their processes."""
 

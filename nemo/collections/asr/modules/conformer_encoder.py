@@ -1,4 +1,4 @@
-"""A ConformerEncoder whose attention context can be set from outside, in training too.
+"""A ConformerEncoder whose attention context can be set from outside, and whose attention costs what the context is.
 
 NeMo samples the context inside `forward_internal`, where nothing else learns of it. Here `encoder.context` owns it.
 The class is patched in place, so that everything which refers to it (adapters, type checks, other encoders) sees the
@@ -15,6 +15,8 @@ from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.parts.attention_context.context import AttentionContext
 from nemo.collections.asr.parts.attention_context.encoder_context import EncoderContext
 from nemo.collections.asr.parts.attention_context.sampling import normalized_probabilities
+from nemo.collections.asr.parts.submodules.blockwise_attention import BlockwiseMask
+from nemo.collections.asr.parts.submodules.blockwise_choice import blockwise_mask, check_blockwise_attention
 from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositionMultiHeadAttentionLongformer
 
 _nemo_init = ConformerEncoder.__init__
@@ -24,21 +26,42 @@ _nemo_load_from_state_dict = ConformerEncoder._load_from_state_dict
 
 
 @functools.wraps(_nemo_init)
-def __init__(self: ConformerEncoder, *args: Any, **kwargs: Any) -> None:
+def __init__(self: ConformerEncoder, *args: Any, blockwise_attention: bool | str = "auto", **kwargs: Any) -> None:
+    """NeMo's encoder.
+
+    Args:
+        blockwise_attention: whether attention computes what the context leaves visible, in blocks, or all pairs:
+            `"auto"` for what is faster, by context and length; True for blocks, False for all pairs.
+        args, kwargs: NeMo's arguments.
+    """
     _nemo_init(self, *args, **kwargs)
+    self.blockwise_attention = check_blockwise_attention(blockwise_attention, self.self_attention_model)
     self.context = EncoderContext(self)
 
 
 @torch.compiler.disable
-def _create_masks(self: ConformerEncoder, att_context_size: list[int], *args: Any, **kwargs: Any) -> tuple:
-    """NeMo's attention and padding masks, in training for the context that `self.context` has.
+def _create_masks(
+    self: ConformerEncoder,
+    att_context_size: list[int],
+    padding_length: torch.Tensor,
+    max_audio_length: int,
+    offset: torch.Tensor | None,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor | BlockwiseMask | None]:
+    """The padding mask `[B, S]` and the attention mask, in training for the context that `self.context` has.
+
+    Both are NeMo's, except that no attention mask `[B, S, S]` is made where the layers compute attention in blocks.
 
     Not compiled: `torch.compile` would compile the whole encoder anew for each context. As it is, only the masks that
     the compiled layers are given differ.
     """
     if self.training:
         att_context_size = self.context.of_attention(att_context_size)
-    return _nemo_create_masks(self, att_context_size, *args, **kwargs)
+    if offset is None:
+        mask = blockwise_mask(self, att_context_size, padding_length, max_audio_length)
+        if mask is not None:
+            return torch.arange(max_audio_length, device=device) >= padding_length[:, None], mask
+    return _nemo_create_masks(self, att_context_size, padding_length, max_audio_length, offset, device)
 
 
 def _calc_context_sizes(

@@ -14,7 +14,7 @@ class QueryBlock(NamedTuple):
     first_key: int
     end_key: int
     first_position: int
-    """The first row of the position table that the block uses, counted from the row of the window's `furthest_left`."""
+    """The first row of positions that the block uses, counted from the row of the window's `furthest_left`."""
     end_position: int
     column: int
     """`(query, key)` of the block, each counted from its first, has position row `key - query + column`, counted from
@@ -36,8 +36,8 @@ class QueryBlock(NamedTuple):
 class AttentionWindow(NamedTuple):
     """The keys of query `i` are those from `first(i) - left` to `first(i) + chunk - 1 + right`, both inclusive.
 
-    `first(i)` is the first frame of the chunk of query `i`, `i` itself where a chunk is one frame. All attention styles
-    of NeMo's `ConformerEncoder` are such windows.
+    `first(i)` is the first frame of the chunk of query `i`, `i` itself where a chunk is one frame. All attention
+    styles of NeMo's `ConformerEncoder` are such windows.
     """
 
     left: int

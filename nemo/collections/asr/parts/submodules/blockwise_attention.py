@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nemo.collections.asr.parts.submodules.attention_window import AttentionWindow
 from nemo.collections.asr.parts.submodules.blockwise_attention_op import attend_on_cpu
+from nemo.collections.asr.parts.submodules.blockwise_attention_sdpa import attend_with_sdpa
 from nemo.utils import avoid_float16_autocast_context
 
 if TYPE_CHECKING:
@@ -60,12 +61,13 @@ def attend_in_blocks(
         q_u = torch.add(attention.pos_bias_u * scale, q, alpha=scale)
         q_v = torch.add(attention.pos_bias_v * scale, q, alpha=scale)
         dropout = attention.dropout.p if attention.dropout.training else 0.0
-        out = attend_on_cpu(
+        attend = attend_on_cpu if query.device.type == "cpu" else attend_with_sdpa
+        out = attend(
             *(tensor.transpose(1, 2).reshape(batch * heads, frames, size) for tensor in (q_u, q_v, k, v)),
             p.transpose(0, 1),
             mask.lengths,
             mask.window,
             dropout,
         )
-        out = out.view(batch, heads, frames, size).transpose(1, 2).reshape(batch, frames, heads * size)
+        out = out.to(v.dtype).view(batch, heads, frames, size).transpose(1, 2).reshape(batch, frames, heads * size)
         return attention.linear_out(out)

@@ -12,6 +12,8 @@ gradient of the scores (`_band`), as a view.
 The weights are kept for the backward pass, one block after the other in one flat tensor.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -28,6 +30,7 @@ _HIDDEN = -1e30
 
 
 @torch.library.custom_op("nemo_blockwise_attention::forward", mutates_args=())
+@torch.autocast("cpu", enabled=False)
 def _attend(
     q_u: Tensor,
     q_v: Tensor,
@@ -43,15 +46,15 @@ def _attend(
 ) -> tuple[Tensor, Tensor]:
     rows, frames, _ = q_u.shape
     positions, window = position.repeat(rows // position.shape[0], 1, 1), AttentionWindow(*window)
-    output = torch.zeros_like(value)
+    output = value.new_zeros(value.shape)
     flat = q_u.new_empty(rows * window.pairs(frames, size) if keep_weights else 0)
     valid = _Valid(lengths, rows, frames)
     place = 0
     for block in window.blocks(frames, size):
-        shape = (rows, block.queries, block.keys)
-        begin, place = place, place + rows * block.queries * block.keys
         if block.first_query >= valid.longest:
             break
+        shape = (rows, block.queries, block.keys)
+        begin, place = place, place + rows * block.queries * block.keys
         weights = flat[begin:place].view(shape) if keep_weights else q_u.new_empty(shape)
         queries, keys = _queries(block), _keys(block)
         band = torch.bmm(q_v[:, queries], positions[:, _positions(block)].transpose(1, 2))
@@ -63,12 +66,14 @@ def _attend(
         valid.clear_queries(weights, block)
         used = weights if kept is None else weights * kept[begin:place].view(shape)
         output[:, queries] = torch.bmm(used, value[:, keys])
+    flat[place:] = 0
     if kept is not None:
         output *= scale
     return output, flat
 
 
 @torch.library.custom_op("nemo_blockwise_attention::backward", mutates_args=())
+@torch.autocast("cpu", enabled=False)
 def _attend_backward(
     grad: Tensor,
     q_u: Tensor,
@@ -87,16 +92,16 @@ def _attend_backward(
     heads = position.shape[0]
     positions, window = position.repeat(rows // heads, 1, 1), AttentionWindow(*window)
     grad = grad * scale if kept is not None else grad.contiguous()
-    grads = [torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in (q_u, q_v, key, value)]
+    grads = [tensor.new_zeros(tensor.shape) for tensor in (q_u, q_v, key, value)]
     grad_u, grad_v, grad_key, grad_value = grads
-    grad_position = torch.zeros_like(position, memory_format=torch.contiguous_format)
+    grad_position = position.new_zeros(position.shape)
     valid = _Valid(lengths, rows, frames)
     place = 0
     for block in window.blocks(frames, size):
-        shape = (rows, block.queries, block.keys)
-        begin, place = place, place + rows * block.queries * block.keys
         if block.first_query >= valid.longest:
             break
+        shape = (rows, block.queries, block.keys)
+        begin, place = place, place + rows * block.queries * block.keys
         queries, keys = _queries(block), _keys(block)
         weights, mask = flat[begin:place].view(shape), None
         grad_weights = torch.bmm(grad[:, queries], value[:, keys].transpose(1, 2))
@@ -117,17 +122,42 @@ def _attend_backward(
 
 
 @_attend.register_fake
-def _(q_u, q_v, key, value, position, lengths, kept, window, size, scale, keep_weights):
+def _shapes_of_attention(
+    q_u: Tensor,
+    q_v: Tensor,
+    key: Tensor,
+    value: Tensor,
+    position: Tensor,
+    lengths: Tensor,
+    kept: Tensor | None,
+    window: list[int],
+    size: int,
+    scale: float,
+    keep_weights: bool,
+) -> tuple[Tensor, Tensor]:
     pairs = AttentionWindow(*window).pairs(q_u.shape[1], size) if keep_weights else 0
-    return torch.empty_like(value), q_u.new_empty(q_u.shape[0] * pairs)
+    return value.new_empty(value.shape), q_u.new_empty(q_u.shape[0] * pairs)
 
 
 @_attend_backward.register_fake
-def _(grad, q_u, q_v, key, value, position, lengths, kept, flat, window, size, scale):
-    return tuple(torch.empty_like(tensor) for tensor in (q_u, q_v, key, value, position))
+def _shapes_of_gradients(
+    grad: Tensor,
+    q_u: Tensor,
+    q_v: Tensor,
+    key: Tensor,
+    value: Tensor,
+    position: Tensor,
+    lengths: Tensor,
+    kept: Tensor | None,
+    flat: Tensor,
+    window: list[int],
+    size: int,
+    scale: float,
+) -> tuple[Tensor, ...]:
+    return tuple(tensor.new_empty(tensor.shape) for tensor in (q_u, q_v, key, value, position))
 
 
-def _save(ctx, inputs, output) -> None:
+def _save(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     *tensors, window, size, scale, _ = inputs
     ctx.save_for_backward(*tensors, output[1])
     ctx.constants = (window, size, scale)
@@ -135,7 +165,7 @@ def _save(ctx, inputs, output) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx, grad: Tensor | None, _: Tensor | None) -> tuple:
+def _differentiate(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple:
     nothing = (None,) * 6
     if grad is None:
         return (None,) * 5 + nothing

@@ -12,6 +12,7 @@ NEW_KEYS = {
     "masking": ("causal", "left_context_size", "causal_window", "current_frame", "subsampling_factor"),
     "quantizer": ("normalize",),
     "loss": ("target_shift",),
+    "encoder": ("blockwise_attention",),
 }
 """Arguments of modules that NeMo's own classes refuse, by section of the model's config."""
 

@@ -482,7 +482,7 @@ class EncDecMaskedTokenPredModel(NemoEncDecMaskedTokenPredModel):
         lefts = [context.left for context in self._conformer.trained_contexts() if context.left > 0]
         identity = f"{self.context_sampler.seed}:{dataloader_idx}:{self.global_rank}:{batch_idx}"
         seed = int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=7).digest(), "big")
-        mask = self.mask_processor.draw_causal(
+        mask = self.mask_processor.sample_causal(
             lengths.cpu(),
             max_time,
             effective_left_context=min(lefts, default=-1),

@@ -114,9 +114,8 @@ class CodebookHealth:
 
     def _warn_of_collapse(self, perplexities: list[float], totals: list[int]) -> None:
         """Warns if a codebook with enough targets is below the bound; both lists have one entry for each codebook."""
-        enough = [
-            value for value, total in zip(perplexities, totals, strict=True) if total >= 10 * self.min_perplexity
-        ]
+        least = 10 * self.min_perplexity
+        enough = [value for value, total in zip(perplexities, totals, strict=True) if total >= least]
         if not enough or min(enough) >= self.min_perplexity:
             return
         warn_once(

@@ -27,9 +27,8 @@ class ValidFrames(NamedTuple):
     def of(cls, frames: Tensor, lengths: Tensor | None) -> "ValidFrames":
         """The first `lengths` `[B]` frames of `[B, T, D]`; None: all of them."""
         batch, num_frames, _ = frames.shape
-        if num_frames > 1 and (
-            lengths is None or lengths.device.type == "cpu" and bool((lengths == num_frames).all())
-        ):
+        all_valid = lengths is None or (lengths.device.type == "cpu" and bool((lengths == num_frames).all()))
+        if all_valid and num_frames > 1:
             count = frames.new_full((batch, 1, 1), num_frames, dtype=torch.float32)
             return cls(count[:, :0], count.reciprocal(), (count - 1).rsqrt())
         if lengths is None:

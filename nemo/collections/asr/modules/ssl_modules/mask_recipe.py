@@ -38,11 +38,10 @@ class MaskRecipe:
     """The largest share to mask of a window that is no longer than a block, from 0 to 1. Causal masking only."""
 
     def __post_init__(self) -> None:
+        frames = "a whole number of frames >= 1"
         checked = {
             "mask_prob": check_number("mask_prob", self.mask_prob, 0, 1),
-            "block_size": check_whole_number(
-                "block_size", self.block_size, 1, allowed="a whole number of frames >= 1"
-            ),
+            "block_size": check_whole_number("block_size", self.block_size, 1, allowed=frames),
             "max_mask_ratio": check_number("max_mask_ratio", self.max_mask_ratio, 0, 1),
         }
         if self.allow_overlap not in (False, True):

@@ -184,7 +184,7 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
         return vectors.view(batch, tokens, self.num_books, self.code_dim)
 
     def _project_into(self, vectors: Tensor, frames: Tensor, valid: ValidFrames | None, step: int) -> None:
-        """Writes projections of frames, normalised with `valid`, to `vectors` `[B, K, Q * code_dim]`, `step` at a time."""
+        """Writes projections to `vectors` `[B, K, Q * code_dim]`, `step` tokens at a time; `valid` to normalise."""
         group = self.combine_time_steps
         weight = self.proj.weight.double()
         if valid is not None:

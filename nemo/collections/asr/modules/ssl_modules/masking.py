@@ -101,6 +101,7 @@ class RandomBlockMasking(NemoRandomBlockMasking):
         )
         # Freezing the embedding puts a NeMo module in evaluation mode, where `random` would act as `tail`.
         self.train()
+        self._recipe = recipe
         self.causal = causal
         self.left_context_size = left_context_size
         self.subsampling_factor = subsampling_factor
@@ -109,7 +110,11 @@ class RandomBlockMasking(NemoRandomBlockMasking):
     @property
     def recipe(self) -> MaskRecipe:
         """How much is masked, from the attributes as they are now."""
-        return MaskRecipe(self.mask_prob, self.block_size, self.allow_overlap, self.max_mask_ratio)
+        recipe, now = self._recipe, (self.mask_prob, self.block_size, self.allow_overlap, self.max_mask_ratio)
+        # Checked only after an attribute was set: a forward's checks would take a tenth of the time to sample a mask.
+        if now != (recipe.mask_prob, recipe.block_size, recipe.allow_overlap, recipe.max_mask_ratio):
+            recipe = self._recipe = MaskRecipe(*now)
+        return recipe
 
     def way(self, frames_per_encoder_frame: int) -> MaskingWay:
         """In which of the `MASKING_WAYS` training masks, for an encoder with so many masked frames in one of its own.
@@ -219,7 +224,7 @@ class RandomBlockMasking(NemoRandomBlockMasking):
             lengths,
             max_time,
             left=left,
-            subsampling_factor=self.subsampling_factor,
+            subsampling_factor=check_whole_number("subsampling_factor", self.subsampling_factor, 1),
             current_frame=check_current_frame(current_frame, lengths),
             generator=generator,
         )

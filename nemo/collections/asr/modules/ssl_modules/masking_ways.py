@@ -9,7 +9,6 @@ from torch import Tensor
 
 from nemo.collections.asr.modules.ssl_modules.blind_runs import frames_to_open, unmask
 from nemo.collections.asr.modules.ssl_modules.block_sampling import sample_blocks, sample_causal_blocks
-from nemo.collections.asr.modules.ssl_modules.mask_arguments import check_left
 from nemo.collections.asr.modules.ssl_modules.mask_recipe import MaskRecipe
 from nemo.collections.asr.modules.ssl_modules.mask_windows import (
     UNLIMITED,
@@ -19,7 +18,7 @@ from nemo.collections.asr.modules.ssl_modules.mask_windows import (
     whole_utterance,
     window_width,
 )
-from nemo.collections.asr.parts.utils.checks import check_choice, check_whole_number
+from nemo.collections.asr.parts.utils.checks import check_choice
 
 __all__ = ["CAUSAL_WINDOWS", "MASKING_WAYS", "CausalSample", "MaskingWay", "sample_mask"]
 
@@ -110,16 +109,15 @@ def sample_mask(
             mask on every device.
 
     Raises:
-        TypeError, ValueError: `way` is not in `MASKING_WAYS`, or `left` or `subsampling_factor` is not what is said
-            above. Tensors are not checked here but by `RandomBlockMasking`.
+        ValueError: `way` is not in `MASKING_WAYS`. Numbers and tensors are not checked here: `RandomBlockMasking` does
+            that.
     """
     chosen = MASKING_WAYS[check_choice("way", way, MASKING_WAYS)]
     if chosen.causal_window is None:
         window = whole_utterance(lengths)
         return CausalSample(sample_blocks(recipe, window, max_time, generator=generator), window, None)
 
-    left = check_left("left", left)
-    factor = 1 if chosen.in_feature_frames else check_whole_number("subsampling_factor", subsampling_factor, 1)
+    factor = 1 if chosen.in_feature_frames else subsampling_factor
     window = _causal_window(chosen.causal_window, lengths, left, factor, current_frame, generator)
     mask = sample_causal_blocks(recipe, window, max_time, generator=generator)
     if chosen.causal_window != "sliding":

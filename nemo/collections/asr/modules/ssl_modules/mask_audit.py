@@ -1,4 +1,4 @@
-"""What a mask leaves an encoder with a limited left context: how many targets, and what it can see of each."""
+"""What a mask means for an encoder with a limited left context: how many targets there are, and how many are blind."""
 
 from dataclasses import dataclass
 

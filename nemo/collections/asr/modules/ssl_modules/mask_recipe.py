@@ -1,4 +1,4 @@
-"""How much of an utterance masking hides, as one value."""
+"""How much of an utterance is masked, as one value."""
 
 from dataclasses import dataclass
 

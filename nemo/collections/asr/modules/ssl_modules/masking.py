@@ -11,7 +11,7 @@ from nemo.collections.asr.modules.ssl_modules.mask_arguments import (
 )
 from nemo.collections.asr.modules.ssl_modules.mask_recipe import MaskRecipe
 
-# NeMo's classes, from its half of this module. `post_conv_masking` extends the second of them.
+# NeMo's classes, from its half of this module. `post_conv_masking`, imported below them, extends the wrapper.
 from nemo.collections.asr.modules.ssl_modules.masking import ConvFeatureMaksingWrapper as NemoConvFeatureMaksingWrapper
 from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking as NemoRandomBlockMasking
 from nemo.collections.asr.modules.ssl_modules.masking_ways import (

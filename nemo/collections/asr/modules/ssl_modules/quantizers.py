@@ -33,11 +33,11 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
     Each group of `combine_time_steps` frames is stacked to one vector. A fixed random projection and a fixed random
     codebook give its id. The last group may be partial: it is padded with zeros, after normalisation.
 
-    Projection and search are computed in float64, the type of the codebook. So they are not affected by what lowers
-    the precision of float32 products (autocast, TF32, bfloat16 products on a CPU), and ids are the same on every
-    device. They equal those of NeMo's search, except for ties within 1e-6: NeMo projects in float32, and so are the
-    statistics of `per_feature` computed. Vectors are short (`code_dim`), so float64 costs little. A vector of zeros is
-    equally near to all codes and has id 0 (NeMo's search leaves it to rounding).
+    Projection and search are computed in float64, the type of the codebook. Settings that lower the precision of
+    float32 products (autocast, TF32, bfloat16 products on a CPU) do not change them, and ids are the same on every
+    device. They equal those of NeMo's search, except for ties within 1e-6, since NeMo's projection and the statistics
+    of `per_feature` are float32. Vectors are short (`code_dim`), so float64 costs little. A vector of zeros is equally
+    near to all codes and has id 0 (NeMo's search leaves it to rounding).
 
     Args:
         feat_in: `D`, channels of the features.
@@ -58,8 +58,8 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
             Frames past the length become 0.
 
     Attributes:
-        check_inputs: whether features on a GPU are checked for NaN too, which waits for the device at every call.
-            Features on a CPU always are.
+        check_inputs: whether features that are not on a CPU are checked for NaN, which waits for the device at every
+            call. Features on a CPU are always checked.
 
     Raises:
         ValueError: an unknown `normalize` or `dist_fn`, or a size below 1.

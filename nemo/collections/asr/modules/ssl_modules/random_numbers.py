@@ -17,9 +17,9 @@ def uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Gener
     return torch.rand(shape, dtype=torch.float32, device=generator.device, generator=generator).to(device)
 
 
-def whole_numbers_below(count: Tensor, uniform: Tensor) -> Tensor:
-    """Turns `uniform`, float32 in [0, 1), into whole numbers in `[0, count)`, int64.
+def whole_numbers_below(count: Tensor, numbers: Tensor) -> Tensor:
+    """Turns `numbers`, float32 in [0, 1), into whole numbers in `[0, count)`, int64.
 
     A float32 below 1 is at most `1 - 2**-24`, so its product with a count below `2**24` never rounds up to the count.
     """
-    return (uniform * count).long()
+    return (numbers * count).long()

@@ -90,7 +90,7 @@ class ContextValidation:
             mask = self.mask_processor.sample(lengths.cpu(), max_time, generator=generator)
             return mask.to(features.noisy.device)
         lefts = [context.left for context in self.attention_context.trained if context.left > 0]
-        mask = self.mask_processor.draw_causal(
+        mask = self.mask_processor.sample_causal(
             lengths.cpu(),
             max_time,
             effective_left_context=min(lefts, default=-1),

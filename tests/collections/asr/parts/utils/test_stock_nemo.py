@@ -17,7 +17,7 @@ from omegaconf import OmegaConf, open_dict
 from nemo.collections.asr.models import EncDecCTCModel, EncDecDenoiseMaskedTokenPredModel
 from nemo.collections.asr.modules import RandomBlockMasking
 
-assert not hasattr(RandomBlockMasking, "draw_causal"), "the patch is on"
+assert not hasattr(RandomBlockMasking, "sample_causal"), "the patch is on"
 file, answers = sys.argv[1:]
 audio, lengths = torch.load(answers + ".audio")
 model = EncDecDenoiseMaskedTokenPredModel.restore_from(file).eval()

@@ -156,7 +156,10 @@ def install() -> bool:
         finder = OverlayFinder(find_tree())
         late = _imported_without_us(finder)
         if late:
-            raise RuntimeError(f"call nemo_overlay.install() before NeMo is imported: {', '.join(late)} already are")
+            raise RuntimeError(
+                f"nemo_overlay.install() must be called before modules of NeMo are imported; got {', '.join(late)} "
+                "imported already"
+            )
         sys.meta_path.insert(0, finder)
     return True
 

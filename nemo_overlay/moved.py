@@ -9,9 +9,8 @@ from types import ModuleType
 
 _PARTS = "nemo.collections.asr.parts"
 
-# Old name of a module -> the modules that hold its public names now.
+# Name of a module in the first version -> the modules that hold its public names now.
 MOVED: dict[str, tuple[str, ...]] = {
-    # 0.1.0
     f"{_PARTS}.utils.attention_context": (f"{_PARTS}.attention_context",),
     f"{_PARTS}.utils.conformer_step": (f"{_PARTS}.streaming.conformer_step",),
     f"{_PARTS}.utils.context_drawing": (f"{_PARTS}.attention_context.callback",),
@@ -23,7 +22,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     f"{_PARTS}.utils.subsampling_step": (f"{_PARTS}.streaming.subsampling_step",),
 }
 
-# Old name of a class or function in one of these modules -> its name now.
+# Name of a class or function in one of these modules then -> its name now.
 RENAMED: dict[str, str] = {}
 
 

@@ -133,12 +133,12 @@ def _too_new(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (_empty, "is not a NeMo source tree"),
-        (_namesake, "is not a NeMo source tree"),
-        (_unreadable, "is not a NeMo source tree"),
-        (_without_speech_recognition, "is not a NeMo source tree"),
-        (_too_new, "is NeMo 3.1.0; supported is >=2.7.3,<3.1"),
-        (in_tree.apply, "has our half already: see nemo/collections/asr/"),
+        (_empty, "must be a NeMo source tree"),
+        (_namesake, "must be a NeMo source tree"),
+        (_unreadable, "must be a NeMo source tree"),
+        (_without_speech_recognition, "must be a NeMo source tree"),
+        (_too_new, "DIR must be a NeMo >=2.7.3,<3.1; got"),
+        (in_tree.apply, "which has it in nemo/collections/asr/"),
     ],
 )
 @pytest.mark.parametrize("command", [["apply"], ["apply", "--check"], ["diff"]])
@@ -157,14 +157,14 @@ def test_the_folder_nemo_itself_is_refused_with_what_to_give_instead(nemo, our_h
 
 
 def test_a_folder_that_does_not_exist_is_refused_and_not_made(tmp_path, our_half):
-    with pytest.raises(in_tree.NotApplicable, match="is not a NeMo source tree"):
+    with pytest.raises(in_tree.NotApplicable, match="must be a NeMo source tree"):
         in_tree.apply(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_half_that_is_no_python_after_that_of_nemo_is_refused(nemo, our_half):
     (our_half / "collections/asr/masks.py").write_text("from __future__ import annotations\n")
-    with pytest.raises(in_tree.NotApplicable, match="our half of nemo/collections/asr/masks.py does not follow"):
+    with pytest.raises(in_tree.NotApplicable, match="nemo/collections/asr/masks.py must be NeMo's own file; got one"):
         in_tree.plan(nemo)
 
 
@@ -250,6 +250,6 @@ def test_a_killed_apply_is_undone_even_when_the_next_one_is_refused(nemo, our_ha
     built = lay_out_built(tmp_path / "killed")
     run(CUT_OFF.format(then="os._exit(9)", nemo=str(nemo)), built, flags=["-S"])
     (our_half / "collections/asr/masks.py").write_text("from __future__ import annotations\n")
-    with pytest.raises(in_tree.NotApplicable, match="does not follow"):
+    with pytest.raises(in_tree.NotApplicable, match="must be NeMo's own file"):
         in_tree.apply(nemo)
     assert snapshot(nemo) == before

@@ -46,12 +46,12 @@ def stated_version(package_info: str) -> str | None:
     }
     if stated.get("__package_name__") != "nemo_toolkit" or not {"MAJOR", "MINOR", "PATCH"} <= stated.keys():
         return None
-    return "{MAJOR}.{MINOR}.{PATCH}".format(**stated)
+    return ".".join(str(stated[part]) for part in ("MAJOR", "MINOR", "PATCH"))
 
 
 def describe_running_nemo() -> str:
     """The version and place of the imported NeMo, and on which side of the supported range it is."""
-    version, place = running_version(), os.path.dirname(sys.modules["nemo.package_info"].__file__)
+    version, place = running_version(), os.path.dirname(sys.modules["nemo.package_info"].__file__ or "")
     side = "within" if is_supported(version) else "outside"
     return f"NeMo {version} at {place} is {side} {SUPPORTED_RANGE}"
 

@@ -24,7 +24,9 @@ class RepeatableLoader(DataLoader):
     workers.
     """
 
-    def __iter__(self) -> Iterator[Any]:
+    generator: torch.Generator
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch declares the iterator of one of its classes
         seed = self.generator.initial_seed()
         self.generator.manual_seed(seed)
         state = _RandomState()
@@ -62,7 +64,7 @@ def make_repeatable(loaders: Any, seed: int) -> Any:
 class _RandomState:
     """The global random states of Python, NumPy and torch (CPU), as they were when this was made or last left."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._keep()
 
     def _keep(self) -> None:

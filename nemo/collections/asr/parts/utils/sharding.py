@@ -1,10 +1,11 @@
 """Splits weights over ranks (FSDP2) for pretraining under Lightning's `ModelParallelStrategy`."""
 
 from itertools import chain
+from typing import Any
 
 import torch
 import torch.distributed
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -45,7 +46,7 @@ def is_sharded(module: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
-def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
+def full_state_dict(module: nn.Module) -> dict[str, Any]:
     """The state dict of a sharded module with whole tensors, on the CPU; empty on all ranks but rank 0.
 
     A collective operation: every rank must call it.

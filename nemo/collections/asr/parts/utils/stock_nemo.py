@@ -18,7 +18,7 @@ NEW_KEYS = {
 
 def stock_config(cfg: DictConfig) -> DictConfig:
     """A copy of a model's config for NeMo's own classes: without the keys that they refuse or would not read."""
-    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[assignment]  # of a DictConfig
     with open_dict(cfg):
         for section, keys in NEW_KEYS.items():
             for key in keys:

@@ -36,11 +36,11 @@ def reported_loading(model: nn.Module) -> Iterator[None]:
         logging.info(report(len(shapes) - len(outcome.missing_keys), len(shapes), missing, outcome, misfits))
         return outcome
 
-    model.load_state_dict = load_and_report
+    vars(model)["load_state_dict"] = load_and_report
     try:
         yield
     finally:
-        del model.load_state_dict
+        del vars(model)["load_state_dict"]
 
 
 def report(loaded: int, total: int, missing: list[str], outcome: Any, misfits: dict[str, tuple]) -> str:

@@ -238,6 +238,7 @@ FIRST_IMPORT = """
 
 
 @needs_nemo
+@pytest.mark.slow
 def test_a_wheel_of_this_repository_extends_nemo_itself(tmp_path):
     clone = lay_out_clone(tmp_path / "clone")
     environment = Environment(tmp_path / "environment", all_packages_but_ours())
@@ -256,6 +257,7 @@ def test_a_wheel_of_this_repository_extends_nemo_itself(tmp_path):
 
 
 @needs_nemo
+@pytest.mark.slow
 def test_a_patched_copy_of_nemo_itself_works_without_the_overlay(tmp_path):
     # With times and bytecode, so that only what is patched is compiled again.
     shutil.copytree(installed_nemo(), tmp_path / "tree" / "nemo")

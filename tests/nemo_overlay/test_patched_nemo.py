@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TESTS = (
     "tests/collections/asr/losses",
@@ -19,6 +21,7 @@ TESTS = (
 """Quick ones; `make patched-tests` runs them all."""
 
 
+@pytest.mark.slow
 def test_a_patched_copy_of_nemo_passes_our_tests_with_the_overlay_off(tmp_path):
     (installed,) = importlib.util.find_spec("nemo").submodule_search_locations[:1]
     shutil.copytree(installed, tmp_path / "nemo")  # with times and bytecode, so that little is compiled again

@@ -22,7 +22,7 @@ FEATURES = 3
 WINDOWS = ("tail", "random", "sliding")
 
 properties = settings(deadline=None, max_examples=100, derandomize=True)
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+needs_cuda = pytest.mark.gpu
 
 
 def features(batch, time, **options):

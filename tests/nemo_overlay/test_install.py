@@ -55,6 +55,10 @@ def test_the_wheel_brings_our_half_inside_our_package_and_nothing_named_nemo(whe
     }
 
 
+def test_the_wheel_says_that_the_overlay_has_type_hints(wheel):
+    assert "nemo_overlay/py.typed" in zipfile.ZipFile(wheel).namelist()
+
+
 def test_the_metadata_states_version_ranges_and_extras(wheel):
     metadata = _metadata(wheel)
     assert metadata["Name"] == "nemo-streaming-ssl"

@@ -20,8 +20,8 @@ class GraphedStep:
     Every call computes exactly once: the first calls run the function as it is and serve to warm up, a recording does
     not compute, and a replay does.
 
-        >>> step = GraphedStep(function, device, switch="cuda_graphs=False")
-        >>> outputs = step(phase, features)
+        >>> step = GraphedStep(function, device, switch="cuda_graphs=False")  # doctest: +SKIP
+        >>> outputs = step(phase, features)  # doctest: +SKIP
 
     Args:
         function: takes tensors whose shapes never change, and returns a sequence of tensors.

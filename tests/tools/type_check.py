@@ -1,7 +1,7 @@
 """Checks the type hints of nemo/, nemo_overlay/ and examples/ with mypy.
 
     make lint
-    python tests/type_check.py [OPTIONS OF MYPY ...]
+    python tests/tools/type_check.py [OPTIONS OF MYPY ...]
 
 To mypy, a file of ours that extends a module of NeMo is the whole module: NeMo's names would be missing from it, and a
 class that extends NeMo's class of the same name would extend itself. So mypy reads copies in `build/typed`, where
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 COPY = REPOSITORY / "build" / "typed"
 SCRIPTS = "examples/asr/speech_pretraining"
 CHECKED = ("nemo", "nemo_overlay", SCRIPTS)
@@ -67,7 +67,7 @@ def write_copies() -> None:
 def main(options: list[str]) -> int:
     write_copies()
     command = [sys.executable, "-m", "mypy", "--config-file", str(REPOSITORY / "pyproject.toml")]
-    command += ["--cache-dir", str(COPY.parent / "mypy_cache"), *options, *CHECKED]
+    command += ["--cache-dir", str(COPY.parent / "mypy_cache"), "--num-workers", "2", *options, *CHECKED]
     environment = {**os.environ, "MYPYPATH": os.pathsep.join([".", SCRIPTS])}
     return subprocess.run(command, cwd=COPY, env=environment, check=False).returncode
 

@@ -1,7 +1,7 @@
 """Runs NVIDIA's own tests with the patch off and on, and fails if a test that passed no longer does.
 
     make nemo-tests
-    python tests/nemo_suite.py --wheel nemo_toolkit-2.7.3-py3-none-any.whl
+    python tests/tools/nemo_suite.py --wheel nemo_toolkit-2.7.3-py3-none-any.whl
 
 The wheel of NeMo 2.7.3 ships its tests; they are unpacked into a temporary folder and run against the NeMo that is
 installed, whichever that is. Those that need downloads are skipped by NVIDIA's own markers.

@@ -39,7 +39,7 @@ patched-tests: $(READY)
 	mkdir -p build/patched
 	cp -r $$($(VENV)/bin/python -c "import importlib.util as u; print(u.find_spec('nemo').submodule_search_locations[0])") build/patched/
 	$(VENV)/bin/python -m nemo_overlay apply build/patched
-	NEMO_OVERLAY=0 PYTHONPATH=$(CURDIR)/build/patched $(PYTEST) tests/collections tests/examples \
+	NEMO_OVERLAY=0 PYTHONPATH=$(CURDIR)/build/patched $(PYTEST) tests/collections tests/core tests/examples tests/utils \
 		--ignore tests/collections/asr/parts/utils/test_stock_nemo.py
 
 lint: $(READY)

@@ -22,7 +22,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     f"{_PARTS}.utils.subsampling_step": (f"{_PARTS}.streaming.subsampling_step",),
 }
 
-# Name of a class or function in one of these modules then -> its name now.
+# Old name of a class or function in one of these modules -> its name now.
 RENAMED: dict[str, str] = {}
 
 

@@ -168,16 +168,15 @@ def test_no_script_imports_another(script):
 @pytest.mark.parametrize("file", sorted(SCRIPTS.glob("*.py")), ids=lambda file: file.name)
 def test_files_beside_the_scripts_are_scripts_that_import_none_of_them(file):
     """What scripts share is in a package."""
-    assert is_script(file) and not imported_files(file, {name: TOP_LEVEL[name] for name in names_in(SCRIPTS)})
-
-
-def names_in(folder: Path) -> list[str]:
-    return [file.stem for file in folder.glob("*.py")]
+    beside = {name: other for name, other in TOP_LEVEL.items() if other.parent == SCRIPTS}
+    script, imported = is_script(file), imported_files(file, beside)
+    assert script and not imported
 
 
 @pytest.mark.parametrize("file", python_files(*CODE), ids=lambda file: file.relative_to(REPOSITORY).as_posix())
 def test_no_file_is_longer_than_350_lines(file):
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= 350
+    lines = len(file.read_text(encoding="utf-8").splitlines())
+    assert lines <= 350
 
 
 def namesake_of(file: Path) -> Path:
@@ -200,7 +199,9 @@ def has_code(file: Path) -> bool:
 def test_every_file_has_a_namesake_test_at_the_mirrored_path(file):
     if file.relative_to(REPOSITORY).as_posix() in TESTED_ELSEWHERE or (file.stem == "__init__" and not has_code(file)):
         return
-    assert namesake_of(file).is_file(), f"{namesake_of(file).relative_to(REPOSITORY)} is missing"
+    namesake = namesake_of(file)
+    exists = namesake.is_file()
+    assert exists, f"{namesake.relative_to(REPOSITORY)} is missing"
 
 
 def test_files_that_are_tested_elsewhere_exist_and_have_no_namesake():

@@ -351,7 +351,7 @@ def test_a_wrong_number_of_decoders_is_refused():
 # ---------------------------------------------------------------------------------------------------------------- GPU
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_nothing_waits_for_the_device():
     log_probs, targets = batch(frames=11)
     options = {

@@ -227,7 +227,7 @@ def test_a_refused_batch_counts_nothing():
     assert health.compute()["target_perplexity"] == before["target_perplexity"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_an_update_does_not_wait_for_the_device():
     health = CodebookHealth(num_classes=20)
     targets, mask = random_ids(2, 5).cuda(), torch.ones(2, 5, dtype=torch.bool, device="cuda")

@@ -23,7 +23,7 @@ from nemo.collections.asr.modules.ssl_modules.masking_ways import MASKING_WAYS, 
 FEATURES = 3
 
 properties = settings(deadline=None, max_examples=100, derandomize=True)
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+needs_cuda = pytest.mark.gpu
 
 
 def features(batch, time, **options):

@@ -479,7 +479,7 @@ def test_lengths_that_do_not_fit_are_refused():
 # ---------------------------------------------------------------------------------------------------------------- GPU
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 class TestOnGpu:
     def test_ids_are_those_of_the_cpu_with_tf32_allowed(self):
         ours, _ = build(num_classes=8192)

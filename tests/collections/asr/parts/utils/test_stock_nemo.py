@@ -41,6 +41,7 @@ torch.save(encoded, answers)
 """
 
 
+@pytest.mark.slow
 def test_stock_nemo_restores_the_file_and_starts_asr_from_it(tiny_model, audio, tmp_path):
     model = tiny_model({"encoder.att_context_probs": [0.2, 0.3, 0.5000001]}).eval()
     written = OmegaConf.to_yaml(model.cfg)

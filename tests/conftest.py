@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest_plugins = ["training_fixtures"]
+pytest_plugins = ["training_fixtures", "recipe_fixtures"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "examples" / "asr" / "conf" / "ssl" / "nest"

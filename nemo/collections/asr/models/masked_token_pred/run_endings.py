@@ -32,6 +32,8 @@ class LastValidation(pl.Callback):
             self._intervals = trainer.val_check_batch, trainer.check_val_every_n_epoch
             trainer.val_check_batch = 1
             trainer.check_val_every_n_epoch = None if trainer.check_val_every_n_epoch is None else 1
+            # NeMo validates only from the second batch of a resumed run on.
+            trainer.fit_loop.epoch_loop.restarting = False
 
     def on_train_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         if self._intervals is not None:
@@ -63,7 +65,7 @@ class InterruptedRun(pl.Callback):
         self._process: int | None = None
         self._ctrl_c = self._has_trained = False
 
-    def on_fit_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self._ctrl_c = self._has_trained = False
         handler = signal.getsignal(signal.SIGINT)
         in_main_thread = threading.current_thread() is threading.main_thread()
@@ -102,8 +104,11 @@ class InterruptedRun(pl.Callback):
             except Exception as error:  # the first error is the one to show
                 logging.error(f"The interrupted run could not save a checkpoint: {error}")
 
-    def teardown(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: pl.Trainer, model: pl.LightningModule) -> None:
         self._give_back_ctrl_c()
+
+    def teardown(self, trainer: pl.Trainer, model: pl.LightningModule, stage: str) -> None:
+        self._give_back_ctrl_c()  # NeMo's limit of time ends a run without `on_train_end`
         self._has_trained = False
 
 

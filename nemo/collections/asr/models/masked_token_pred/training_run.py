@@ -38,7 +38,7 @@ class TrainingRun:
         if drops_everything(self._train_dl, self.world_size):
             logging.warning(
                 f"model.train_ds has {len(self._train_dl.dataset)} utterances for {self.world_size} rank(s), less "
-                f"than a batch of {self._train_dl.batch_size} on each. The incomplete batch is used, despite drop_last."
+                f"than a batch of {self._train_dl.batch_size} on each. drop_last is ignored, so that there is a batch."
             )
             config = OmegaConf.merge(train_data_config, {"drop_last": False})
             self._train_dl = self._setup_dataloader_from_config(config=config)

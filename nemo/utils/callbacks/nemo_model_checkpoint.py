@@ -45,10 +45,10 @@ def __init__(
 def on_train_batch_end(
     self: NeMoModelCheckpoint, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
 ) -> None:
-    """Saves `*last.ckpt` where `last_every_n_steps` says so."""
+    """Saves `*last.ckpt` after each `last_every_n_steps`-th step of the optimizer."""
     super(NeMoModelCheckpoint, self).on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-    every, step = self.last_every_n_steps, trainer.global_step
-    if every and step % every == 0 and step not in (0, self.step_of_last):
+    every, has_stepped = self.last_every_n_steps, not trainer.fit_loop._should_accumulate()
+    if every and has_stepped and not trainer.fast_dev_run and trainer.global_step % every == 0:
         step_of_best = self._last_global_step_saved
         with batch_completed(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest_plugins = ["training_fixtures"]
+pytest_plugins = ["training_fixtures", "recipe_fixtures"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,6 +21,7 @@ from nemo.collections.asr.models.masked_token_pred.alignment import (
 from nemo.collections.asr.models.masked_token_pred.context_training import ContextTraining
 from nemo.collections.asr.models.masked_token_pred.input_types import with_forward_names
 from nemo.collections.asr.models.masked_token_pred.mask_position import prepare_config, restore_config
+from nemo.collections.asr.models.masked_token_pred.prediction import Prediction
 from nemo.collections.asr.models.masked_token_pred.saving import ModelFiles
 from nemo.collections.asr.models.masked_token_pred.speech_features import (
     SpeechFeatures,
@@ -30,6 +31,7 @@ from nemo.collections.asr.models.masked_token_pred.speech_features import (
 )
 from nemo.collections.asr.models.masked_token_pred.training_logs import CodebookLogs, mask_logs
 from nemo.collections.asr.models.masked_token_pred.training_loss import TrainingLoss
+from nemo.collections.asr.models.masked_token_pred.training_run import TrainingRun
 from nemo.collections.asr.models.masked_token_pred.validation import ContextValidation
 from nemo.collections.asr.models.ssl_models import (
     EncDecDenoiseMaskedTokenPredModel as NemoEncDecDenoiseMaskedTokenPredModel,
@@ -45,7 +47,13 @@ from nemo.utils.model_utils import convert_model_config_to_dict_config
 
 
 class EncDecMaskedTokenPredModel(
-    ContextTraining, TrainingLoss, ContextValidation, ModelFiles, NemoEncDecMaskedTokenPredModel
+    ContextTraining,
+    TrainingRun,
+    TrainingLoss,
+    ContextValidation,
+    Prediction,
+    ModelFiles,
+    NemoEncDecMaskedTokenPredModel,
 ):
     """Masked token prediction (BEST-RQ) with a streaming encoder that is trained for several attention contexts.
 

@@ -1,6 +1,7 @@
 """Validation and test of every trained context, on masks and data that are the same in every epoch and run."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -163,11 +164,12 @@ class ContextValidation:
     def _epoch_end(self, outputs: list[dict[str, Any]], mode: str, dataloader_idx: int) -> dict[str, Any]:
         totals = ContextTotals.sum([output[f"{mode}_totals"] for output in outputs]).reduced_over_ranks()
         if not totals.has_targets:
-            logging.warning(f"Epoch {self.current_epoch} had nothing to evaluate, so {mode}_loss is not logged.")
-            return {}
-        if mode == "val":
+            logging.warning(f"Epoch {self.current_epoch} had no target to evaluate, so {mode}_loss is logged as NaN.")
+        elif mode == "val":
             self._last_validation[dataloader_idx] = totals
         logs = totals.metrics(mode)
+        if not totals.has_targets:
+            logs = {name: torch.full_like(value, math.nan) for name, value in logs.items()}
         return {f"{mode}_loss": logs[f"{mode}_loss"], "log": logs}
 
 

@@ -43,7 +43,7 @@ def __init__(
 
 
 def on_train_batch_end(
-    self: NeMoModelCheckpoint, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    self: NeMoModelCheckpoint, trainer: Any, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
 ) -> None:
     """Saves `*last.ckpt` after each `last_every_n_steps`-th step of the optimizer."""
     super(NeMoModelCheckpoint, self).on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
@@ -55,7 +55,7 @@ def on_train_batch_end(
         self._last_global_step_saved = step_of_best  # else a validation at this step would not save its model
 
 
-def on_train_end(self: NeMoModelCheckpoint, trainer: Trainer, pl_module: LightningModule) -> None:
+def on_train_end(self: NeMoModelCheckpoint, trainer: Any, pl_module: LightningModule) -> None:
     """Saves `*last.ckpt` unless the one of this step is there, and then does what NeMo does."""
     if not trainer.fast_dev_run and trainer.global_step not in (0, self.step_of_last):
         self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
+from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
 from nemo.collections.asr.models.masked_token_pred.speech_features import SpeechFeatures
 from nemo.collections.asr.parts.attention_context import AttentionContext, ContextTotals
 from nemo.collections.asr.parts.utils.repeatable_data import make_repeatable
@@ -18,7 +19,7 @@ from nemo.utils import logging
 __all__ = ["ContextValidation"]
 
 
-class ContextValidation:
+class ContextValidation(ModelPart):
     """A mixin of the masked token prediction models: `val_loss`, and `val_loss_80_0`, `val_acc_80_0`, ..."""
 
     _validation_contexts: tuple[AttentionContext, ...] | None = None

@@ -24,13 +24,12 @@ def check_whole_number(
         TypeError: `value` is a bool, a float or anything else that is no whole number.
         ValueError: `value` is out of bounds.
     """
-    allowed = allowed or f"a whole number{_bounds(minimum, maximum)}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        allowed = allowed or f"a whole number{_bounds(minimum, maximum)}"
         raise TypeError(f"{name} must be {allowed}; got {value!r} of type {type(value).__name__}")
-    number = int(value)
-    if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
-        raise ValueError(f"{name} must be {allowed}; got {value!r}")
-    return number
+    if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
+        raise ValueError(f"{name} must be {allowed or f'a whole number{_bounds(minimum, maximum)}'}; got {value!r}")
+    return int(value)
 
 
 def check_number(

@@ -10,8 +10,6 @@ from nemo.collections.asr.modules.ssl_modules.mask_arguments import (
     check_lengths,
 )
 from nemo.collections.asr.modules.ssl_modules.mask_recipe import MaskRecipe
-
-# NeMo's classes, from its half of this module. `post_conv_masking`, imported below them, extends the wrapper.
 from nemo.collections.asr.modules.ssl_modules.masking import ConvFeatureMaksingWrapper as NemoConvFeatureMaksingWrapper
 from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking as NemoRandomBlockMasking
 from nemo.collections.asr.modules.ssl_modules.masking_ways import (
@@ -21,7 +19,7 @@ from nemo.collections.asr.modules.ssl_modules.masking_ways import (
     MaskingWay,
     sample_mask,
 )
-from nemo.collections.asr.modules.ssl_modules.post_conv_masking import ConvFeatureMaksingWrapper
+from nemo.collections.asr.modules.ssl_modules.post_conv_masking import PostConvMasking
 from nemo.collections.asr.parts.utils.checks import check_choice, check_whole_number
 from nemo.core.neural_types import AcousticEncodedRepresentation, IntType, LengthsType, NeuralType
 
@@ -234,3 +232,7 @@ class RandomBlockMasking(NemoRandomBlockMasking):
         mask = mask.unsqueeze(1)
         embedding = self.mask_embedding.to(input_feats.dtype).view(1, -1, 1)
         return torch.where(mask, embedding, input_feats), mask.to(input_feats.dtype).expand_as(input_feats)
+
+
+class ConvFeatureMaksingWrapper(PostConvMasking, NemoConvFeatureMaksingWrapper):
+    """Masks what an encoder's subsampling gives (`mask_position: post_conv`); see `PostConvMasking`."""

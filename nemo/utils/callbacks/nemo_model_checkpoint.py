@@ -48,7 +48,7 @@ def on_train_batch_end(
     """Saves `*last.ckpt` after each `last_every_n_steps`-th step of the optimizer."""
     super(NeMoModelCheckpoint, self).on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
     every, has_stepped = self.last_every_n_steps, not trainer.fit_loop._should_accumulate()
-    if every and has_stepped and not trainer.fast_dev_run and trainer.global_step % every == 0:
+    if every and has_stepped and not _is_trial(trainer) and trainer.global_step % every == 0:
         step_of_best = self._last_global_step_saved
         with batch_completed(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
@@ -57,7 +57,7 @@ def on_train_batch_end(
 
 def on_train_end(self: NeMoModelCheckpoint, trainer: Any, pl_module: LightningModule) -> None:
     """Saves `*last.ckpt` unless the one of this step is there, and then does what NeMo does."""
-    if not trainer.fast_dev_run and trainer.global_step not in (0, self.step_of_last):
+    if not _is_trial(trainer) and trainer.global_step not in (0, self.step_of_last):
         self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
     _nemo_on_train_end(self, trainer, pl_module)
 
@@ -90,6 +90,11 @@ def _saved_checkpoint_paths(self: NeMoModelCheckpoint) -> list[Path]:
         return list(paths)
     no_number = re.compile(rf"{re.escape(self.monitor)}.-?(nan|inf)")
     return [path for path in paths if not no_number.search(Path(path).name)]
+
+
+def _is_trial(trainer: Any) -> bool:
+    """Whether the trainer makes a `fast_dev_run`. Lightning sets that attribute without declaring it."""
+    return bool(trainer.fast_dev_run)
 
 
 NeMoModelCheckpoint.__init__ = __init__

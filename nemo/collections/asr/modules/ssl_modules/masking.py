@@ -156,8 +156,13 @@ class RandomBlockMasking(NemoRandomBlockMasking):
             of `input_feats`. The mask is a view that repeats one row for all of `D`.
         """
         check_features(input_feats, input_lengths, channels=self.mask_embedding.shape[0])
-        context = {"current_frame": current_frame, "effective_left_context": effective_left_context}
-        return self.write(input_feats, self.sample(input_lengths, input_feats.shape[2], **context))
+        mask = self.sample(
+            input_lengths,
+            input_feats.shape[2],
+            current_frame=current_frame,
+            effective_left_context=effective_left_context,
+        )
+        return self.write(input_feats, mask)
 
     def forward_causal(
         self,
@@ -168,8 +173,13 @@ class RandomBlockMasking(NemoRandomBlockMasking):
     ) -> tuple[Tensor, Tensor]:
         """As `forward`, and causal whatever `self.causal` says."""
         check_features(input_feats, input_lengths, channels=self.mask_embedding.shape[0])
-        context = {"current_frame": current_frame, "effective_left_context": effective_left_context}
-        return self.write(input_feats, self.sample_causal(input_lengths, input_feats.shape[2], **context).mask)
+        sample = self.sample_causal(
+            input_lengths,
+            input_feats.shape[2],
+            current_frame=current_frame,
+            effective_left_context=effective_left_context,
+        )
+        return self.write(input_feats, sample.mask)
 
     def sample(
         self,
@@ -189,8 +199,13 @@ class RandomBlockMasking(NemoRandomBlockMasking):
                 same mask on every device.
         """
         if self.causal:
-            context = {"current_frame": current_frame, "effective_left_context": effective_left_context}
-            return self.sample_causal(input_lengths, max_time, **context, generator=generator).mask
+            return self.sample_causal(
+                input_lengths,
+                max_time,
+                current_frame=current_frame,
+                effective_left_context=effective_left_context,
+                generator=generator,
+            ).mask
         lengths = check_lengths(input_lengths, max_time)
         return sample_mask(self.recipe, "none", lengths, max_time, left=-1, generator=generator).mask
 

@@ -27,9 +27,10 @@ def check_whole_number(
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         allowed = allowed or f"a whole number{_bounds(minimum, maximum)}"
         raise TypeError(f"{name} must be {allowed}; got {value!r} of type {type(value).__name__}")
-    if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
-        raise ValueError(f"{name} must be {allowed or f'a whole number{_bounds(minimum, maximum)}'}; got {value!r}")
-    return int(value)
+    number = int(value)
+    if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
+        raise ValueError(f"{name} must be {allowed or f'a whole number{_bounds(minimum, maximum)}'}; got {number}")
+    return number
 
 
 def check_number(

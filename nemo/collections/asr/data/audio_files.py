@@ -119,6 +119,8 @@ def usable(samples: np.ndarray) -> np.ndarray:
     if len(samples) == 0:
         raise UnreadableAudio("it has no samples there")
     # The sum of squares finds one bad sample among all without an array of booleans.
-    if not np.isfinite(np.dot(samples, samples)) and not np.isfinite(samples).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy = np.dot(samples, samples)
+    if not np.isfinite(energy) and not np.isfinite(samples).all():
         raise UnreadableAudio("it has samples that are NaN or infinite")
     return samples

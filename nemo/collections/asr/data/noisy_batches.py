@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo.collections.asr.data.batch_memory import copied, empty, zeros_like
+from nemo.collections.asr.data.batch_memory import copied, zeros, zeros_like
 from nemo.collections.asr.data.noise_recordings import NoiseRecordings
 
 __all__ = ["RecordedNoise", "augmented", "pad_together"]
@@ -40,10 +40,9 @@ class RecordedNoise:
 def pad_together(signals: Sequence[Tensor], length: int = 0) -> tuple[Tensor, Tensor]:
     """Signals [n] of any lengths as [B, N], zeros behind each, and their lengths [B]; N is at least `length`."""
     lengths = torch.tensor([len(signal) for signal in signals])
-    padded = empty(len(signals), max(length, int(lengths.max())))
+    padded = zeros(len(signals), max(length, int(lengths.max())))
     for row, signal in zip(padded, signals, strict=True):
         row[: len(signal)] = signal
-        row[len(signal) :] = 0
     return padded, lengths
 
 

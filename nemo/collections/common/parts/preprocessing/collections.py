@@ -28,8 +28,8 @@ def _with_dropped_utterances_logged(init: Callable) -> Callable:
         long = 0 if longest is None else sum(duration > longest for duration in durations)
         if short or long:
             logging.info(
-                f"{len(self)} of {len(given['durations'])} utterances are used; {short} are shorter than min_duration: "
-                f"{shortest} s, {long} longer than max_duration: {longest} s."
+                f"{len(self)} of {len(given['durations'])} utterances are used; {short} are shorter than "
+                f"min_duration = {shortest} s, {long} are longer than max_duration = {longest} s."
             )
 
     return init_and_log

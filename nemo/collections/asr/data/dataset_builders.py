@@ -17,7 +17,7 @@ def with_options(build: Callable) -> Callable:
     """NeMo's function that builds data sets from a config, with noise read once for all, and options passed on."""
 
     @functools.wraps(build)
-    def buildwith_options(config: Mapping, *args: Any, batch_augmentor: Callable | None = None, **kwargs: Any) -> Any:
+    def build_with_options(config: Mapping, *args: Any, batch_augmentor: Callable | None = None, **kwargs: Any) -> Any:
         check_data_config(config)
         options = SpeechOptions.from_config(config, batch_augmentor)
         dataset = build(changed(config, noise_manifest=None), *args, **kwargs)
@@ -25,7 +25,7 @@ def with_options(build: Callable) -> Callable:
             part.options = options
         return dataset
 
-    return buildwith_options
+    return build_with_options
 
 
 def _parts(dataset: Any) -> Iterator[Any]:

@@ -11,8 +11,12 @@ from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 from torch.distributed.fsdp import register_fsdp_forward_method
+from torch.utils.data import DataLoader
 
 from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
+from nemo.collections.asr.data.audio_to_text_dataset import inject_dataloader_value_from_model_config
+from nemo.collections.asr.data.dataset_builders import changed
+from nemo.collections.asr.data.ssl_dataset import LhotseAudioNoiseDataset
 from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss, MultiMLMLoss, target_mask, token_predictions
 from nemo.collections.asr.models.ssl_models import (
     EncDecDenoiseMaskedTokenPredModel as NemoEncDecDenoiseMaskedTokenPredModel,
@@ -30,6 +34,7 @@ from nemo.collections.asr.parts.utils.repeatable_data import make_repeatable
 from nemo.collections.asr.parts.utils.sharding import full_state_dict, is_sharded, shard_weights
 from nemo.collections.asr.parts.utils.warn_once import warn_once
 from nemo.collections.asr.parts.utils.weight_report import reported_loading
+from nemo.collections.common.data.lhotse import get_lhotse_dataloader_from_config
 from nemo.core.classes.common import typecheck
 from nemo.core.neural_types import LengthsType, NeuralType, SpectrogramType
 from nemo.utils import logging
@@ -629,6 +634,22 @@ class EncDecDenoiseMaskedTokenPredModel(EncDecMaskedTokenPredModel, NemoEncDecDe
             return SpeechFeatures(clean, clean_lengths, clean, clean_lengths)
         noisy, noisy_lengths = self._processed(signals, "noisy_input_signal", "processed_noisy_signal")
         return SpeechFeatures(clean, clean_lengths, noisy, noisy_lengths)
+
+    def _setup_dataloader_from_config(self, config: DictConfig) -> DataLoader:
+        """As NeMo's, but Lhotse's data take the options of noise and of unreadable audio too."""
+        if not config.get("use_lhotse"):
+            return super()._setup_dataloader_from_config(config)
+        inject_dataloader_value_from_model_config(self.cfg, config, key="sample_rate")
+        if not config.get("shuffle") and config.get("shard_seed") is None:
+            config = changed(
+                config, shard_seed=0
+            )  # Lhotse would shuffle tar files all the same, by the system's entropy
+        return get_lhotse_dataloader_from_config(
+            config,
+            global_rank=self.global_rank,
+            world_size=self.world_size,
+            dataset=LhotseAudioNoiseDataset.from_config(config),
+        )
 
     def _signals(self, batch: Any) -> dict[str, Tensor]:
         return {

@@ -9,11 +9,11 @@ from small_corpus import speech_like, write_audio, write_manifest
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> dict[str, Path]:
-    """Manifests: `speech` (7 utterances of 1 s to 1.7 s), `other` (4), `noise` and `more_noise` (2 recordings each)."""
+    """Manifests: `speech` (7 utterances of 1 s to 1.7 s), `other` (4), `noise` and `more_noise` (2 recordings)."""
     folder = tmp_path_factory.mktemp("corpus")
     durations = {
         "speech": [1.0, 1.6, 1.2, 1.7, 1.1, 1.5, 1.3],
-        "other": [1.25, 1.1, 1.4, 1.05],
+        "other": [1.25, 1.15, 1.4, 1.05],
         "noise": [0.4, 3.0],
         "more_noise": [2.0, 0.7],
     }

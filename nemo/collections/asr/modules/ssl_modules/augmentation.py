@@ -17,6 +17,9 @@ from nemo.collections.asr.modules.ssl_modules.added_audio import (
     sample_places,
 )
 from nemo.collections.asr.modules.ssl_modules.augmentation import (
+    MultiSpeakerNoiseAugmentation as NemoMultiSpeakerNoiseAugmentation,
+)
+from nemo.collections.asr.modules.ssl_modules.augmentation import (
     SpeakerNoiseAugmentation as NemoSpeakerNoiseAugmentation,
 )
 from nemo.collections.asr.parts.utils.checks import check_number, check_whole_number
@@ -122,7 +125,7 @@ class SpeakerNoiseAugmentation(NemoSpeakerNoiseAugmentation):
         return False, random.uniform(self.min_r_speech, self.max_r_speech)
 
 
-class MultiSpeakerNoiseAugmentation(SpeakerNoiseAugmentation):
+class MultiSpeakerNoiseAugmentation(SpeakerNoiseAugmentation, NemoMultiSpeakerNoiseAugmentation):
     """Adds noise, or speech of several other utterances, in several pieces.
 
     Args:

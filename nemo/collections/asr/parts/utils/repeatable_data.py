@@ -1,5 +1,6 @@
 """Evaluation data that come out alike every time, and leave training's random state as it was."""
 
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lhotse.dataset.iterable_dataset import IterableDatasetWrapper
 from torch.utils.data import DataLoader
 
 __all__ = ["RepeatableLoader", "make_repeatable"]
@@ -19,9 +21,8 @@ class RepeatableLoader(DataLoader):
     without workers, those that training uses too. Here a batch is made under states of the loader's own, which start
     anew with every iteration; the global ones are put back before the batch is handed out, on an error too.
 
-    The seed is that of `generator`, which must be given. Workers that outlive an epoch (`persistent_workers`) keep
-    their states, so only the first epoch's noise is repeated by the next run. Another number of workers is other
-    noise.
+    The seed is that of `generator`, which must be given. Workers begin anew in every epoch. Another number of workers
+    is other noise.
     """
 
     def __iter__(self) -> Iterator[Any]:
@@ -30,7 +31,8 @@ class RepeatableLoader(DataLoader):
         state = _RandomState()
         with state.in_force():
             _seed_all(seed)
-            batches = super().__iter__()
+            with _lhotse_from_the_start(self):
+                batches = super().__iter__()
         while True:
             with state.in_force():
                 try:
@@ -55,8 +57,26 @@ def make_repeatable(loaders: Any, seed: int) -> Any:
         if type(loader) is DataLoader and loader.generator is None:
             # A loader built anew would need every argument of whoever built this one; the class adds no state.
             loader.__class__ = RepeatableLoader
+            vars(loader)["persistent_workers"] = False  # workers that outlive an epoch keep their random states
             loader.generator = torch.Generator().manual_seed(seed)
     return loaders
+
+
+@contextmanager
+def _lhotse_from_the_start(loader: DataLoader) -> Iterator[None]:
+    """Within the block, a sampler of Lhotse's that lies in the data set is a copy, so that it never moves on.
+
+    It counts epochs, and shuffles differently in each. In worker processes it is a copy anyway.
+    """
+    data = loader.dataset
+    if isinstance(data, IterableDatasetWrapper):
+        once = copy.copy(data)
+        once.sampler = copy.deepcopy(data.sampler)
+        vars(loader)["dataset"] = once
+    try:
+        yield
+    finally:
+        vars(loader)["dataset"] = data
 
 
 class _RandomState:

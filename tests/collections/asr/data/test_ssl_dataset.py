@@ -1,112 +1,17 @@
 """Every kind of data set that NeMo has for speech with noise: what comes out of the model's data loaders."""
 
-import json
 import random
-import tarfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from lhotse import CutSet, Recording
 from omegaconf import OmegaConf
-from small_corpus import RATE, write_manifest
-from torch.utils.data import DataLoader
+from small_corpus import KINDS, RATE, entries_of, speech_like, utterances, write_audio, write_manifest
 
+from nemo.collections.asr.data import ssl_dataset
 from nemo.collections.asr.data.audio_files import read_audio
-from nemo.collections.asr.data.ssl_dataset import AudioNoiseBatch
+from nemo.collections.asr.data.ssl_dataset import AudioNoiseBatch, AudioNoiseDataset, AudioNoiseItem
 from nemo.collections.asr.parts.utils.repeatable_data import make_repeatable
-
-KINDS = ("plain", "concat", "tarred", "buckets", "adaptive buckets", "concat tarred", "lhotse cuts", "lhotse shar")
-
-
-def entries_of(manifest: Path) -> list[dict]:
-    return [json.loads(line) for line in manifest.read_text().splitlines()]
-
-
-def tar_up(manifest: Path, folder: Path) -> dict[str, str]:
-    """Puts the files of a manifest into two tar files, and returns the options that name them."""
-    folder.mkdir(exist_ok=True)
-    entries = entries_of(manifest)
-    for shard in range(2):
-        with tarfile.open(folder / f"audio_{shard}.tar", "w") as tar:
-            for entry in entries[shard::2]:
-                tar.add(entry["audio_filepath"], arcname=Path(entry["audio_filepath"]).name)
-    names = [{**entry, "audio_filepath": Path(entry["audio_filepath"]).name} for entry in entries]
-    written = write_manifest(folder / "tarred_audio_manifest.json", names)
-    return {"manifest_filepath": str(written), "tarred_audio_filepaths": str(folder / "audio__OP_0..1_CL_.tar")}
-
-
-@pytest.fixture(scope="module")
-def stored(corpus, tmp_path_factory) -> dict[str, dict]:
-    """What each kind of data set is told of where its audio is: 7 utterances of `speech`, 4 of `other` in mixtures."""
-    folder = tmp_path_factory.mktemp("stored")
-    speech, other = (tar_up(corpus[kind], folder / kind) for kind in ("speech", "other"))
-    both = {key: [speech[key], other[key]] for key in speech}
-    in_buckets = {key: [[value] for value in values] for key, values in both.items()}
-    cuts = CutSet.from_cuts(
-        Recording.from_file(entry["audio_filepath"]).to_cut() for entry in entries_of(corpus["speech"])
-    )
-    cuts.to_file(folder / "cuts.jsonl.gz")
-    (folder / "shar").mkdir()
-    cuts.to_shar(folder / "shar", fields={"recording": "wav"}, shard_size=4)
-    mixture = {"is_concat": True, "concat_sampling_technique": "round-robin"}
-    lhotse = {"use_lhotse": True, "use_bucketing": False, "force_finite": True}
-    return {
-        "plain": {"manifest_filepath": str(corpus["speech"])},
-        "concat": {"manifest_filepath": [str(corpus["speech"]), str(corpus["other"])], **mixture},
-        "tarred": {"is_tarred": True, **speech},
-        "buckets": {"is_tarred": True, **in_buckets},
-        "adaptive buckets": {"is_tarred": True, "bucketing_batch_size": [3, 2], "batch_size": 1, **in_buckets},
-        "concat tarred": {"is_tarred": True, **mixture, **both},
-        "lhotse cuts": {"cuts_path": str(folder / "cuts.jsonl.gz"), **lhotse},
-        "lhotse shar": {"shar_path": str(folder / "shar"), **lhotse},
-    }
-
-
-@pytest.fixture(scope="module")
-def loader(stored, corpus, augmentor_config, tiny_model) -> Callable:
-    """The data loader that a model makes of a config: `loader("tarred", noise_manifest=None)`."""
-    model = tiny_model()
-
-    def make(kind: str, **options) -> DataLoader:
-        config = {
-            "sample_rate": RATE,
-            "batch_size": 3,
-            "shuffle": False,
-            "num_workers": 0,
-            "noise_manifest": [str(corpus["noise"]), str(corpus["more_noise"])],
-            "batch_augmentor": augmentor_config(),
-            **stored[kind],
-            **options,
-        }
-        return model._setup_dataloader_from_config(OmegaConf.create(config))
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def known(corpus) -> dict[int, np.ndarray]:
-    """The utterances by their length, which differs for all of them."""
-    entries = entries_of(corpus["speech"]) + entries_of(corpus["other"])
-    samples = [read_audio(entry["audio_filepath"], RATE) for entry in entries]
-    assert len({len(utterance) for utterance in samples}) == 11
-    return {len(utterance): utterance for utterance in samples}
-
-
-def utterances(batches) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Audio, noise and noisy audio [n] of each utterance; lengths and padding are checked on the way."""
-    for batch in batches:
-        assert isinstance(batch, AudioNoiseBatch)
-        lengths = batch.audio_len.tolist()
-        assert batch.noise_len.tolist() == batch.noisy_audio_len.tolist() == lengths
-        assert batch.audio.dtype == batch.noisy_audio.dtype == torch.float32 and batch.audio_len.dtype == torch.int64
-        assert batch.audio.shape == batch.noise.shape == batch.noisy_audio.shape == (len(lengths), max(lengths))
-        for index, length in enumerate(lengths):
-            for signal in (batch.audio, batch.noise, batch.noisy_audio):
-                assert not signal[index, length:].any()
-            yield batch.audio[index, :length], batch.noise[index, :length], batch.noisy_audio[index, :length]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -182,3 +87,93 @@ def test_validation_has_the_same_noise_in_every_epoch(loader, kind, workers):
     np.random.rand(5)
     second = [batch.noisy_audio for batch in repeated]
     assert len(first) == len(second) and all(map(torch.equal, first, second))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_mixture_has_all_of_a_ranks_data_in_every_epoch(corpus, rank):
+    config = OmegaConf.create(
+        {
+            "sample_rate": RATE,
+            "shuffle": False,
+            "is_concat": True,
+            "concat_shuffle": False,
+            "concat_sampling_technique": "round-robin",
+            "manifest_filepath": [str(corpus["other"]), str(corpus["other"])],
+        }
+    )
+    mixture = ssl_dataset.get_audio_noise_dataset_from_config(config, global_rank=rank, world_size=2)
+    epochs = [[item.sample_id for item in mixture] for _ in range(3)]
+    assert epochs == [[str(2 * rank), str(2 * rank), str(2 * rank + 1), str(2 * rank + 1)]] * 3
+
+
+def test_noise_of_all_manifests_is_heard(loader, corpus, augmentor_config):
+    noises = [
+        read_audio(entry["audio_filepath"], RATE)
+        for kind in ("noise", "more_noise")
+        for entry in entries_of(corpus[kind])
+    ]
+    always = augmentor_config(prob=1.0, noise_ratio=1.0, min_mix_rate=0.1, max_mix_rate=0.1, max_num_segments=1)
+    found = set()
+    for _ in range(12):
+        for _, noise, _ in utterances(loader("plain", batch_augmentor=always)):
+            (where,) = noise.numpy().nonzero()
+            piece = noise[where[0] : where[0] + 200].numpy()
+            piece = piece / np.linalg.norm(piece)
+            for number, recording in enumerate(noises):
+                energy = np.sqrt(np.convolve(recording**2, np.ones(len(piece)), "valid"))
+                if (np.correlate(recording, piece, "valid") / np.maximum(energy, 1e-9)).max() > 0.999:
+                    found.add(number)
+    assert found == {0, 1, 2, 3}
+
+
+def test_an_augmentor_of_ones_own_is_given_noise_for_all_of_every_utterance(corpus):
+    seen = []
+
+    def augmentor(batch: AudioNoiseBatch) -> AudioNoiseBatch:
+        seen.append((batch.noise.clone(), batch.noise_len.clone()))
+        batch.noisy_audio, batch.noisy_audio_len = batch.audio - batch.noise, batch.audio_len
+        return batch
+
+    options = {"manifest_filepath": str(corpus["speech"]), "labels": None, "sample_rate": RATE}
+    data = AudioNoiseDataset(noise_manifest=str(corpus["noise"]), batch_augmentor=augmentor, **options)
+    batch = data.collate_fn([data[0], data[3]])
+    noise, lengths = seen[0]
+    assert noise.shape == batch.audio.shape and set(lengths.tolist()) <= {6400, 16000, 27200}
+    assert torch.equal(batch.noisy_audio, batch.audio - noise)
+    data = AudioNoiseDataset(batch_augmentor=augmentor, **options)
+    data.collate_fn([data[0], data[3]])
+    noise, lengths = seen[1]
+    assert not noise.any() and lengths.tolist() == [16000, 27200]
+
+
+def test_items_that_come_with_noise_are_given_it(augmentor_config):
+    items = [
+        AudioNoiseItem(str(n), torch.randn(n), torch.tensor(n), torch.ones(n), torch.tensor(n)) for n in (300, 200)
+    ]
+    augmentor = ssl_dataset.Serialization.from_config_dict(augmentor_config(prob=1.0, noise_ratio=1.0))
+    batch = ssl_dataset._audio_noise_collate_fn(items, augmentor)
+    for index in range(2):
+        assert len(batch.noise[index].unique()) == 2, "zeros, and ones times a gain"
+    clean = ssl_dataset._audio_noise_collate_fn(items)
+    assert torch.equal(clean.noisy_audio, clean.audio) and not clean.noise.any()
+
+
+def test_trimming_and_perturbation_are_nemos(loader, tmp_path):
+    samples = np.concatenate([np.zeros(8000), speech_like(0, 1.5) + 0.2, np.zeros(12000)])
+    file = write_audio(tmp_path / "quiet.wav", samples)
+    manifest = write_manifest(tmp_path / "quiet.json", [{"audio_filepath": str(file), "duration": 2.75}])
+    ((audio, _, _),) = utterances(loader("plain", manifest_filepath=str(manifest), trim_silence=True))
+    assert 24000 <= len(audio) < 28000
+    louder = {"gain": {"prob": 1.0, "min_gain_dbfs": 6.0, "max_gain_dbfs": 6.0}}
+    ((audio, _, _),) = utterances(loader("plain", manifest_filepath=str(manifest), augmentor=louder))
+    np.testing.assert_allclose(audio, read_audio(file, RATE) * 10 ** (6 / 20), rtol=1e-4, atol=1e-6)
+    assert len(list(loader("plain", manifest_filepath=str(manifest), augmentor=None))) == 1
+
+
+def test_a_batch_can_be_pinned(monkeypatch):
+    from torch.utils.data._utils.pin_memory import pin_memory
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, device=None: tensor + 1)
+    pinned = pin_memory(AudioNoiseBatch(audio=torch.zeros(2), audio_len=torch.ones(1)))
+    assert isinstance(pinned, AudioNoiseBatch) and pinned.noise is None
+    assert pinned.audio.tolist() == [1, 1] and pinned.audio_len.tolist() == [2]

@@ -271,8 +271,8 @@ class LhotseAudioNoiseDataset(torch.utils.data.Dataset):
                 )
             return torch.from_numpy(usable(channels[0]))
         except (UnreadableAudio, AudioLoadingError, DurationMismatchError, NonPositiveEnergyError, OSError) as error:
-            # Lhotse's message goes on for many lines.
-            self.options.unreadable.report(f"cut {cut.id}", f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            reason, _, _ = str(error).partition("\n")  # Lhotse's goes on for many lines
+            self.options.unreadable.report(f"cut {cut.id}", f"{type(error).__name__}: {reason}")
             return None
 
 

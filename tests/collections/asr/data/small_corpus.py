@@ -67,3 +67,16 @@ def utterances(batches) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tens
             for signal in (batch.audio, batch.noise, batch.noisy_audio):
                 assert not signal[index, length:].any()
             yield batch.audio[index, :length], batch.noise[index, :length], batch.noisy_audio[index, :length]
+
+
+class BatchesOfLoaders(torch.utils.data.Dataset):
+    """Item k is the list of all batches of data loader k, made by whoever asks for it."""
+
+    def __init__(self, loaders: list[torch.utils.data.DataLoader]):
+        self.loaders = loaders
+
+    def __len__(self) -> int:
+        return len(self.loaders)
+
+    def __getitem__(self, index: int) -> list[AudioNoiseBatch]:
+        return list(self.loaders[index])

@@ -92,8 +92,10 @@ def select_channel(samples: np.ndarray, selector: ChannelSelector, name: str) ->
         ValueError: `selector` leaves several channels, or names one that is not there.
     """
     channels = 1 if samples.ndim == 1 else samples.shape[1]
-    if selector == "average" or (selector is None and channels == 1):
-        return samples if samples.ndim == 1 else samples.mean(axis=1)
+    if channels == 1 and selector in (None, "average"):
+        return samples.reshape(-1)
+    if selector == "average":
+        return samples.mean(axis=1)
     wanted = [selector] if isinstance(selector, int) else selector
     is_one = not isinstance(wanted, str) and wanted is not None and len(wanted) == 1
     if not is_one or isinstance(wanted[0], bool) or not 0 <= wanted[0] < channels:

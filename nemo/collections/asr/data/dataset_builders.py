@@ -10,7 +10,7 @@ from omegaconf import DictConfig, open_dict
 
 from nemo.collections.asr.data.speech_options import SpeechOptions, check_data_config
 
-__all__ = ["changed", "with_options"]
+__all__ = ["changed", "config_for_lhotse", "with_options"]
 
 
 def with_options(build: Callable) -> Callable:
@@ -22,7 +22,7 @@ def with_options(build: Callable) -> Callable:
         options = SpeechOptions.from_config(config, batch_augmentor)
         dataset = build(changed(config, noise_manifest=None), *args, **kwargs)
         for part in _parts(dataset):
-            part.options = options
+            part.use_options(options)
         return dataset
 
     return build_with_options
@@ -30,7 +30,7 @@ def with_options(build: Callable) -> Callable:
 
 def _parts(dataset: Any) -> Iterator[Any]:
     """The data sets with options that a chain, a mixture or a bucket is made of."""
-    if hasattr(dataset, "options"):
+    if hasattr(dataset, "use_options"):
         yield dataset
     for part in getattr(dataset, "datasets", None) or [getattr(dataset, "wrapped_dataset", None)]:
         if part is not None:
@@ -46,3 +46,17 @@ def changed(config: Mapping, without: Iterable[str] = (), **values: Any) -> Mapp
         for key, value in values.items():
             config[key] = value
     return config
+
+
+def config_for_lhotse(config: Mapping) -> Mapping:
+    """A config as Lhotse is to have it.
+
+    Averaging of channels is left to our data set, since Lhotse knows channels by number only. Lhotse shuffles tar
+    files in any case; where the config asks for no shuffling, they get an order that the next run has again.
+    """
+    changes: dict[str, Any] = {}
+    if config.get("channel_selector") == "average":
+        changes["channel_selector"] = None
+    if not config.get("shuffle") and config.get("shard_seed") is None:
+        changes["shard_seed"] = 0
+    return changed(config, **changes)

@@ -13,7 +13,14 @@ from lhotse.cut import Cut
 from omegaconf import DictConfig
 from torch import Tensor
 
-from nemo.collections.asr.data.audio_files import AudioFile, UnreadableAudio, read_audio, usable
+from nemo.collections.asr.data.audio_files import (
+    AudioFile,
+    ChannelSelector,
+    UnreadableAudio,
+    read_audio,
+    select_channel,
+    usable,
+)
 from nemo.collections.asr.data.dataset_builders import changed, with_options
 from nemo.collections.asr.data.noise_loading import load_noise_audio, load_noise_manifest, sample_noise  # noqa: F401
 from nemo.collections.asr.data.noise_recordings import NoiseRecordings
@@ -91,30 +98,34 @@ def _audio_noise_collate_fn(
 class _NoisySpeech:
     """What data sets of files and of tar files have in common: reading an utterance, and making a batch."""
 
-    options: SpeechOptions
+    def use_options(self, options: SpeechOptions) -> None:
+        """Reads, augments and reports as these options say from now on."""
+        self.noise, self.noise_data = options.noise, options.noise.entries
+        self.batch_augmentor = options.batch_augmentor
+        self.unreadable = options.unreadable
+        self.channel_selector = options.channel_selector
+        self.min_audio_len_secs, self.pad_audio_mode = options.min_audio_len_secs, options.pad_audio_mode
 
     def _read(self, file: AudioFile, entry: Any) -> Tensor | None:
         """The utterance [n] that `entry` of the manifest names, read from `file`; None if it is to be left out."""
         name = f"{entry.audio_file}" + (f" at {entry.offset} s" if entry.offset else "")
         rate, augmentor = self.featurizer.sample_rate, self.featurizer.augmentor
         try:
-            samples = read_audio(file, rate, entry.offset, entry.duration, self.options.channel_selector, name)
+            samples = read_audio(file, rate, entry.offset, entry.duration, self.channel_selector, name)
             if self.trim or getattr(augmentor, "_pipeline", True):
                 segment = AudioSegment(samples, rate, trim=self.trim, orig_sr=entry.orig_sr)
                 samples = usable(self.featurizer.process_segment(segment).numpy())
         except UnreadableAudio as error:
-            self.options.unreadable.report(name, error)
+            self.unreadable.report(name, error)
             return None
-        shortest = int(self.options.min_audio_len_secs * rate)
-        return pad_audio(torch.from_numpy(samples), shortest, self.options.pad_audio_mode)
+        return pad_audio(torch.from_numpy(samples), int(self.min_audio_len_secs * rate), self.pad_audio_mode)
 
     def _item(self, index: int, audio: Tensor | None) -> AudioNoiseItem:
         length = None if audio is None else torch.tensor(len(audio))
         return AudioNoiseItem(sample_id=str(index), audio=audio, audio_len=length)
 
     def _collate_fn(self, batch: list[AudioNoiseItem]) -> AudioNoiseBatch:
-        options = self.options
-        return _audio_noise_collate_fn(batch, options.batch_augmentor, options.noise, self.featurizer.sample_rate)
+        return _audio_noise_collate_fn(batch, self.batch_augmentor, self.noise, self.featurizer.sample_rate)
 
 
 class AudioNoiseDataset(_NoisySpeech, NemoAudioNoiseDataset):
@@ -142,7 +153,7 @@ class AudioNoiseDataset(_NoisySpeech, NemoAudioNoiseDataset):
         **kwargs: Any,
     ):
         check_data_config(kwargs)
-        self.options = SpeechOptions.of(
+        options = SpeechOptions.of(
             noise_manifest,
             batch_augmentor,
             noise_cache_mb,
@@ -152,6 +163,7 @@ class AudioNoiseDataset(_NoisySpeech, NemoAudioNoiseDataset):
             pad_audio_mode,
         )
         super().__init__(**kwargs)
+        self.use_options(options)
         if len(self) == 0:
             raise ValueError(
                 "manifest_filepath must name manifests with utterances between min_duration and max_duration; got "
@@ -190,11 +202,11 @@ class TarredAudioNoiseDataset(_NoisySpeech, NemoTarredAudioNoiseDataset):
         pad_audio_mode: str = "repeat",
         noise_cache_mb: float = NOISE_CACHE_MB,
         unreadable_audio: str = "skip",
-        channel_selector: Any = None,
+        channel_selector: ChannelSelector = None,
         **kwargs: Any,
     ):
         check_data_config(kwargs)
-        self.options = SpeechOptions.of(
+        options = SpeechOptions.of(
             noise_manifest,
             batch_augmentor,
             noise_cache_mb,
@@ -204,6 +216,7 @@ class TarredAudioNoiseDataset(_NoisySpeech, NemoTarredAudioNoiseDataset):
             pad_audio_mode,
         )
         super().__init__(**kwargs)
+        self.use_options(options)
         shuffle_by_global_state(self._dataset)
 
     def _build_sample(self, tup: tuple[bytes, str, int]) -> AudioNoiseItem | None:
@@ -221,7 +234,7 @@ class LhotseAudioNoiseDataset(torch.utils.data.Dataset):
     Args:
         noise_manifest: manifests of noise recordings.
         batch_augmentor_cfg: config of what adds noise to a batch; None leaves it clean.
-        noise_cache_mb, unreadable_audio: see `SpeechOptions`.
+        noise_cache_mb, unreadable_audio, channel_selector: see `SpeechOptions`.
 
     Raises:
         TypeError, ValueError, FileNotFoundError: an option, a manifest or a file of noise is not what it must be.
@@ -233,16 +246,17 @@ class LhotseAudioNoiseDataset(torch.utils.data.Dataset):
         batch_augmentor_cfg: DictConfig | None = None,
         noise_cache_mb: float = NOISE_CACHE_MB,
         unreadable_audio: str = "skip",
+        channel_selector: ChannelSelector = None,
     ):
         super().__init__()
         augmentor = Serialization.from_config_dict(batch_augmentor_cfg) if batch_augmentor_cfg else None
-        self.options = SpeechOptions.of(noise_manifest, augmentor, noise_cache_mb, unreadable_audio)
+        self.options = SpeechOptions.of(noise_manifest, augmentor, noise_cache_mb, unreadable_audio, channel_selector)
         self._last_read: Tensor | None = None
 
     @classmethod
     def from_config(cls, config: Mapping) -> "LhotseAudioNoiseDataset":
         """Takes its options from a config such as `model.train_ds`; null stands for a default."""
-        names = ("noise_manifest", "noise_cache_mb", "unreadable_audio")
+        names = ("noise_manifest", "noise_cache_mb", "unreadable_audio", "channel_selector")
         given = {name: config.get(name) for name in names if config.get(name) is not None}
         return cls(batch_augmentor_cfg=config.get("batch_augmentor"), **given)
 
@@ -251,9 +265,7 @@ class LhotseAudioNoiseDataset(torch.utils.data.Dataset):
         cuts = list(cuts)
         signals = [signal for signal in map(self._read, cuts) if signal is not None]
         if not signals and self._last_read is None:
-            raise RuntimeError(
-                f"None of the {len(cuts)} cuts of the first batch can be read, beginning with {cuts[0]}"
-            )
+            raise RuntimeError(f"None of the first {len(cuts)} cuts can be read, beginning with {cuts[0]}")
         signals = signals or [self._last_read]
         self._last_read = signals[-1]
         audio, lengths = pad_together(signals)
@@ -263,13 +275,9 @@ class LhotseAudioNoiseDataset(torch.utils.data.Dataset):
     def _read(self, cut: Cut) -> Tensor | None:
         try:
             channels = cut.load_audio()
-            if len(channels) > 1:
-                raise ValueError(
-                    f"channel_selector must be a channel from 0 to {len(channels) - 1} for cut {cut.id}, which has "
-                    f"{len(channels)} channels; got null. The option belongs to the data set, such as "
-                    "model.train_ds.channel_selector."
-                )
-            return torch.from_numpy(usable(channels[0]))
+            # Lhotse has selected a channel already where a number says which.
+            selector = self.options.channel_selector if len(channels) > 1 else None
+            return torch.from_numpy(usable(select_channel(channels.T, selector, f"cut {cut.id}")))
         except (UnreadableAudio, AudioLoadingError, DurationMismatchError, NonPositiveEnergyError, OSError) as error:
             reason, _, _ = str(error).partition("\n")  # Lhotse's goes on for many lines
             self.options.unreadable.report(f"cut {cut.id}", f"{type(error).__name__}: {reason}")

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from nemo.collections.asr.data.audio_to_text_dali import DALIOutputs
 from nemo.collections.asr.data.audio_to_text_dataset import inject_dataloader_value_from_model_config
-from nemo.collections.asr.data.dataset_builders import changed
+from nemo.collections.asr.data.dataset_builders import config_for_lhotse
 from nemo.collections.asr.data.ssl_dataset import LhotseAudioNoiseDataset
 from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss, MultiMLMLoss, target_mask, token_predictions
 from nemo.collections.asr.models.ssl_models import (
@@ -640,12 +640,8 @@ class EncDecDenoiseMaskedTokenPredModel(EncDecMaskedTokenPredModel, NemoEncDecDe
         if not config.get("use_lhotse"):
             return super()._setup_dataloader_from_config(config)
         inject_dataloader_value_from_model_config(self.cfg, config, key="sample_rate")
-        if not config.get("shuffle") and config.get("shard_seed") is None:
-            config = changed(
-                config, shard_seed=0
-            )  # Lhotse would shuffle tar files all the same, by the system's entropy
         return get_lhotse_dataloader_from_config(
-            config,
+            config_for_lhotse(config),
             global_rank=self.global_rank,
             world_size=self.world_size,
             dataset=LhotseAudioNoiseDataset.from_config(config),

@@ -113,7 +113,7 @@ class TestChannels:
         for audio, _, _ in utterances(loader(kind, **stereo[kind], channel_selector=1)):
             np.testing.assert_allclose(audio, stereo["samples"][:, 1], atol=1e-6)
 
-    @pytest.mark.parametrize("kind", ["plain", "concat", "tarred"])
+    @pytest.mark.parametrize("kind", ["plain", "concat", "tarred", "lhotse cuts"])
     def test_the_option_averages(self, loader, stereo, kind):
         for audio, _, _ in utterances(loader(kind, **stereo[kind], channel_selector="average")):
             np.testing.assert_allclose(audio, stereo["samples"].mean(axis=1), atol=1e-6)

@@ -12,6 +12,8 @@ Prints Markdown tables:
 4. Other formats and rates, and where the time goes.
 5. How many workers keep a GPU busy, for steps of a given length.
 
+and last whether the goals are met.
+
 NeMo's side is NeMo's own two source files, loaded beside ours. Times are CPU seconds of one thread, medians over
 rounds in which all take their turn, so that other work on the machine matters little. Speech and noise are synthetic.
 """
@@ -84,6 +86,9 @@ def as_nemo_has_it(module: ModuleType) -> ModuleType:
     return stock
 
 
+Goal = tuple[str, float, str, float]
+"""What, how much of it, `at least` or `at most`, and the limit."""
+
 OURS = (ssl_dataset, augmentation)
 NEMOS = (as_nemo_has_it(ssl_dataset), as_nemo_has_it(augmentation))
 
@@ -155,8 +160,8 @@ def medians(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def report_batches(speech: str, noises: dict[str, str], rounds: int) -> None:
-    rows = []
+def report_batches(speech: str, noises: dict[str, str], rounds: int) -> list[Goal]:
+    rows, goals = [], []
     for description, noise in noises.items():
         calls = {
             "bare reading": bare_reading(speech),
@@ -176,12 +181,15 @@ def report_batches(speech: str, noises: dict[str, str], rounds: int) -> None:
                     f"{value / times['bare reading']:.2f} x",
                 )
             )
+        goals.append(("utterances a second and core, of NeMo's", times["NeMo"] / times["here"], "at least", 10))
+        goals.append(("time of a batch, of bare reading", times["here"] / times["bare reading"], "at most", 2))
     header = ("noises", "", "ms a batch", "utterances a second and core", "speed, of NeMo's", "time, of bare reading")
     print(f"**A batch** of {UTTERANCES} utterances of {SECONDS:g} s, WAV of 16 kHz, `prob: 0.5`.\n")
     print(markdown_table(header, rows) + "\n", flush=True)
+    return goals
 
 
-def report_augmentation(rounds: int) -> None:
+def report_augmentation(rounds: int) -> list[Goal]:
     generator = torch.Generator().manual_seed(0)
     length = int(SECONDS * RATE)
     audio, noise = (0.1 * torch.randn(UTTERANCES, length, generator=generator) for _ in range(2))
@@ -199,6 +207,7 @@ def report_augmentation(rounds: int) -> None:
     ]
     print("**The augmentation alone**, `prob: 1`, on a batch that is ready.\n")
     print(markdown_table(("", "ms a batch", "speed, of NeMo's"), rows) + "\n", flush=True)
+    return [("augmentation alone, of NeMo's speed", times["NeMo"] / times["here"], "at least", 20)]
 
 
 class Witness:
@@ -222,7 +231,7 @@ def worker_use(data: torch.utils.data.Dataset, batches: int) -> tuple[float, flo
     return (used[-1][0] - used[1][0]) / (batches - 2), used[-1][1]
 
 
-def report_workers(speech: str, noise: str, rounds: int, step_seconds: list[float]) -> None:
+def report_workers(speech: str, noise: str, rounds: int, step_seconds: list[float]) -> list[Goal]:
     sides = {
         "NeMo": (data_of(NEMOS, speech, noise), 2 + 2 * rounds),
         f"here, noise_cache_mb: {NOISE_CACHE_MB}": (data_of(OURS, speech, noise), 2 + 8 * rounds),
@@ -236,6 +245,11 @@ def report_workers(speech: str, noise: str, rounds: int, step_seconds: list[floa
     header = ("", *(f"a step of {step:g} s" for step in step_seconds))
     print(f"**Workers that keep a GPU busy**, batches of {UTTERANCES} utterances of {SECONDS:g} s, a core each.\n")
     print(markdown_table(header, rows) + "\n", flush=True)
+    (_, nemos), (_, ours), (_, ours_without_cache) = used.values()
+    return [
+        ("peak memory of a worker, MB", ours, "at most", nemos + NOISE_CACHE_MB),
+        ("the same without the cache, MB", ours_without_cache, "at most", nemos),
+    ]
 
 
 def shares(call: Callable, repeats: int) -> dict[str, float]:
@@ -280,7 +294,7 @@ def report_formats(folder: Path, rounds: int) -> None:
         )
     header = ("speech and noise", "bare reading", "NeMo", "here", "time, of bare reading", *PARTS)
     print("**Formats and rates**: utterances a second and core, and where the time goes here.\n")
-    print(markdown_table(header, rows), flush=True)
+    print(markdown_table(header, rows) + "\n", flush=True)
 
 
 def main() -> None:
@@ -293,10 +307,19 @@ def main() -> None:
         folder = Path(folder)
         speech, goal, above = corpus(folder)
         noises = {"2 s, 60 s, and 60 s with an offset of -0.01": goal, "the same with an offset of 0.01": above}
-        report_batches(speech, noises, arguments.rounds)
-        report_augmentation(arguments.rounds)
-        report_workers(speech, above, arguments.rounds, arguments.step_seconds)
+        goals = report_batches(speech, noises, arguments.rounds)
+        goals += report_augmentation(arguments.rounds)
+        goals += report_workers(speech, above, arguments.rounds, arguments.step_seconds)
         report_formats(folder, arguments.rounds)
+    rows = [
+        (name, f"{value:.3g}", f"{bound} {limit:.3g}", "met" if is_met(value, bound, limit) else "**missed**")
+        for name, value, bound, limit in goals
+    ]
+    print("**Goals**\n\n" + markdown_table(("", "here", "goal", ""), rows))
+
+
+def is_met(value: float, bound: str, limit: float) -> bool:
+    return value >= limit if bound == "at least" else value <= limit
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def open_audio(file: AudioFile) -> soundfile.SoundFile:
 
 
 def read_frames(sound: soundfile.SoundFile, start: int, length: int) -> np.ndarray:
-    """Reads up to `length` frames from frame `start` on, float32 [n] or [n, channels], without those before them.
+    """Reads up to `length` frames from frame `start` on, float32 [N] or [N, channels], without those before them.
 
     Raises:
         UnreadableAudio: the file cannot be decoded there.

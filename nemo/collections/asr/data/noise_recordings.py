@@ -113,7 +113,7 @@ def audible_segment(
         trials: how many places may be tried.
 
     Returns:
-        [n], 1 <= n <= length: fewer samples than wanted where the recording has fewer.
+        [N], 1 <= N <= length: fewer samples than wanted where the recording has fewer.
     """
     window = min(window, recording.length)
     length = min(length, window)
@@ -176,7 +176,7 @@ class NoiseRecordings:
             max_failures: after how many recordings that cannot be read there is no noise.
 
         Returns:
-            [n], float32, n <= length. White noise in place of a recording that is silent. No sample at all, [0], where
+            [N], float32, N <= length. White noise in place of a recording that is silent. No sample at all, [0], where
             no recording can be used.
 
         Raises:

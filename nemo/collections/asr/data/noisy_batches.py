@@ -23,7 +23,7 @@ class RecordedNoise:
     """Samples of each utterance."""
 
     def segment(self, utterance: int, length: int, anywhere: bool = False) -> Tensor:
-        """Noise [n], n <= `length`, from a window as long as the utterance; [0] where there is none."""
+        """Noise [N], N <= `length`, from a window as long as the utterance; [0] where there is none."""
         window = self.lengths[utterance]
         return torch.from_numpy(self.recordings.sample(length, window, self.sample_rate, anywhere))
 
@@ -38,7 +38,7 @@ class RecordedNoise:
 
 
 def pad_together(signals: Sequence[Tensor], length: int = 0) -> tuple[Tensor, Tensor]:
-    """Signals [n] of any lengths as [B, N], zeros behind each, and their lengths [B]; N is at least `length`."""
+    """Signals [N] of any lengths as [B, N], zeros behind each, and their lengths [B]; N is at least `length`."""
     lengths = torch.tensor([len(signal) for signal in signals])
     padded = zeros(len(signals), max(length, int(lengths.max())))
     for row, signal in zip(padded, signals, strict=True):

@@ -10,6 +10,7 @@ from nemo.collections.asr.data.noise_manifests import read_noise_manifests
 from nemo.collections.asr.data.noise_recordings import NoiseRecordings
 from nemo.collections.asr.data.unreadable_files import UnreadableFiles
 from nemo.collections.asr.parts.utils.checks import check_choice, check_number, check_whole_number
+from nemo.utils import logging
 
 __all__ = ["NOISE_CACHE_MB", "SpeechOptions", "check_data_config"]
 
@@ -59,6 +60,10 @@ class SpeechOptions:
         check_number("min_audio_len_secs", min_audio_len_secs, minimum=0)
         check_choice("pad_audio_mode", pad_audio_mode, ("repeat", "zero"))
         noise = NoiseRecordings(read_noise_manifests(noise_manifest), noise_cache_mb, unreadable)
+        if len(noise) and batch_augmentor is None:
+            logging.warning(
+                "noise_manifest is set, but no noise is added: batch_augmentor, which would add it, is null."
+            )
         return cls(noise, batch_augmentor, unreadable, channel_selector, min_audio_len_secs, pad_audio_mode)
 
     @classmethod

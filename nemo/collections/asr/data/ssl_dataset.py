@@ -78,7 +78,7 @@ def _audio_noise_collate_fn(
     noise: NoiseRecordings | None = None,
     sample_rate: int = 16000,
 ) -> AudioNoiseBatch:
-    """Puts utterances [n] into one batch [B, N], and augments it.
+    """Puts utterances [N] into one batch [B, N], and augments it.
 
     Args:
         batch: utterances; those that have `noise` are given it, as NeMo does.
@@ -107,7 +107,7 @@ class _NoisySpeech:
         self.min_audio_len_secs, self.pad_audio_mode = options.min_audio_len_secs, options.pad_audio_mode
 
     def _read(self, file: AudioFile, entry: Any) -> Tensor | None:
-        """The utterance [n] that `entry` of the manifest names, read from `file`; None if it is to be left out."""
+        """The utterance [N] that `entry` of the manifest names, read from `file`; None if it is to be left out."""
         name = f"{entry.audio_file}" + (f" at {entry.offset} s" if entry.offset else "")
         rate, augmentor = self.featurizer.sample_rate, self.featurizer.augmentor
         try:
@@ -181,11 +181,12 @@ class AudioNoiseDataset(_NoisySpeech, NemoAudioNoiseDataset):
 
     def _readable_after(self, index: int) -> AudioNoiseItem:
         """The next utterance of the manifest that can be read: ranks must have equally many batches."""
-        for step in range(1, len(self)):
+        for step in range(1, len(self) + 1):
             item = self[(index + step) % len(self)]
             if item.audio is not None:
                 return item
-        raise RuntimeError(f"None of the {len(self)} utterances can be read, beginning with {self[index]}")
+        first = self.manifest_processor.collection[0].audio_file
+        raise RuntimeError(f"None of the {len(self)} utterances can be read; the first is {first}")
 
 
 class TarredAudioNoiseDataset(_NoisySpeech, NemoTarredAudioNoiseDataset):
@@ -265,7 +266,7 @@ class LhotseAudioNoiseDataset(torch.utils.data.Dataset):
         cuts = list(cuts)
         signals = [signal for signal in map(self._read, cuts) if signal is not None]
         if not signals and self._last_read is None:
-            raise RuntimeError(f"None of the first {len(cuts)} cuts can be read, beginning with {cuts[0]}")
+            raise RuntimeError(f"None of the first {len(cuts)} cuts can be read; the first is {cuts[0].id}")
         signals = signals or [self._last_read]
         self._last_read = signals[-1]
         audio, lengths = pad_together(signals)

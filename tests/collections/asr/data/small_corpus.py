@@ -56,7 +56,7 @@ def tar_up(manifest: Path, folder: Path) -> dict[str, str]:
 
 
 def utterances(batches) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Audio, noise and noisy audio [n] of each utterance; lengths and padding are checked on the way."""
+    """Audio, noise and noisy audio [N] of each utterance; lengths and padding are checked on the way."""
     for batch in batches:
         assert isinstance(batch, AudioNoiseBatch)
         lengths = batch.audio_len.tolist()

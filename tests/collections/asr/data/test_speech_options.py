@@ -43,3 +43,14 @@ def test_a_missing_noise_file_is_found_when_the_data_are_set_up(loader, tmp_path
     for kind in KINDS:
         with pytest.raises(FileNotFoundError, match="noise_manifest must list files that exist; .* /no/such.wav"):
             loader(kind, noise_manifest=str(manifest))
+
+
+def test_noise_that_nothing_would_add_is_told(corpus, augmentor_config, loader, warnings_of_nemo):
+    for kind in KINDS:
+        warnings_of_nemo.clear()
+        loader(kind, batch_augmentor=None)
+        assert sum("noise_manifest is set, but no noise is added" in said for said in warnings_of_nemo) == 1
+        warnings_of_nemo.clear()
+        loader(kind)
+        loader(kind, batch_augmentor=None, noise_manifest=None)
+        assert not [said for said in warnings_of_nemo if "noise_manifest is set" in said]

@@ -15,7 +15,7 @@ class NoiseSource(Protocol):
     """Noise for the utterances of a batch."""
 
     def segment(self, utterance: int, length: int, anywhere: bool = False) -> Tensor:
-        """Noise [n], n <= `length`, for one utterance of the batch; [0] where there is none.
+        """Noise [N], N <= `length`, for one utterance of the batch; [0] where there is none.
 
         `anywhere` takes it from a random place of what an utterance's length of noise holds, not from its start.
         """
@@ -40,7 +40,7 @@ class AddedAudio:
     """What is added to one utterance."""
 
     pieces: list[Tensor]
-    """[n] each, in the order of their places; none may be empty."""
+    """[N] each, in the order of their places; none may be empty."""
 
     starts: list[int]
     """Where each piece begins in the utterance, in samples; pieces do not overlap."""

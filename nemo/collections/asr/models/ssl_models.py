@@ -21,6 +21,7 @@ from nemo.collections.asr.models.masked_token_pred.alignment import (
 from nemo.collections.asr.models.masked_token_pred.context_training import ContextTraining
 from nemo.collections.asr.models.masked_token_pred.input_types import with_forward_names
 from nemo.collections.asr.models.masked_token_pred.mask_position import prepare_config, restore_config
+from nemo.collections.asr.models.masked_token_pred.noisy_speech_data import NoisySpeechData
 from nemo.collections.asr.models.masked_token_pred.prediction import Prediction
 from nemo.collections.asr.models.masked_token_pred.saving import ModelFiles
 from nemo.collections.asr.models.masked_token_pred.speech_features import (
@@ -258,7 +259,9 @@ class EncDecMaskedTokenPredModel(
         return getattr(self.forward, "__func__", None) in library
 
 
-class EncDecDenoiseMaskedTokenPredModel(EncDecMaskedTokenPredModel, NemoEncDecDenoiseMaskedTokenPredModel):
+class EncDecDenoiseMaskedTokenPredModel(
+    NoisySpeechData, EncDecMaskedTokenPredModel, NemoEncDecDenoiseMaskedTokenPredModel
+):
     """NEST: masked token prediction whose encoder hears noisy speech, and whose targets come from the clean speech.
 
     Adds to NeMo's class what `EncDecMaskedTokenPredModel` adds. (Huang et al., "NEST: Self-supervised Fast Conformer

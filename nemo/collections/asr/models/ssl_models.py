@@ -21,6 +21,8 @@ from nemo.collections.asr.models.masked_token_pred.alignment import (
 from nemo.collections.asr.models.masked_token_pred.context_training import ContextTraining
 from nemo.collections.asr.models.masked_token_pred.input_types import with_forward_names
 from nemo.collections.asr.models.masked_token_pred.mask_position import prepare_config, restore_config
+from nemo.collections.asr.models.masked_token_pred.noisy_speech_data import NoisySpeechData
+from nemo.collections.asr.models.masked_token_pred.prediction import Prediction
 from nemo.collections.asr.models.masked_token_pred.saving import ModelFiles
 from nemo.collections.asr.models.masked_token_pred.speech_features import (
     SpeechFeatures,
@@ -30,6 +32,7 @@ from nemo.collections.asr.models.masked_token_pred.speech_features import (
 )
 from nemo.collections.asr.models.masked_token_pred.training_logs import CodebookLogs, mask_logs
 from nemo.collections.asr.models.masked_token_pred.training_loss import TrainingLoss
+from nemo.collections.asr.models.masked_token_pred.training_run import TrainingRun
 from nemo.collections.asr.models.masked_token_pred.validation import ContextValidation
 from nemo.collections.asr.models.ssl_models import (
     EncDecDenoiseMaskedTokenPredModel as NemoEncDecDenoiseMaskedTokenPredModel,
@@ -45,7 +48,13 @@ from nemo.utils.model_utils import convert_model_config_to_dict_config
 
 
 class EncDecMaskedTokenPredModel(
-    ContextTraining, TrainingLoss, ContextValidation, ModelFiles, NemoEncDecMaskedTokenPredModel
+    ContextTraining,
+    TrainingRun,
+    TrainingLoss,
+    ContextValidation,
+    Prediction,
+    ModelFiles,
+    NemoEncDecMaskedTokenPredModel,
 ):
     """Masked token prediction (BEST-RQ) with a streaming encoder that is trained for several attention contexts.
 
@@ -76,7 +85,6 @@ class EncDecMaskedTokenPredModel(
         self.codebook_health: CodebookHealth | None = None
         self._codebook_logs: CodebookLogs | None = None
         self._last_validation = {}
-        self._mask_lengths: Tensor | None = None
         if self.attention_context is not None:
             self._align(self.attention_context)
         restore_config(self.cfg, as_written)
@@ -172,7 +180,8 @@ class EncDecMaskedTokenPredModel(
 
         `mask` `[B, T]` (feature frames; encoder frames after the convolutions) takes the place of a sampled one.
         """
-        left = None if context is None else self.attention_context.left_for_masking(context)
+        owner = self.attention_context
+        left = None if context is None or owner is None else owner.left_for_masking(context)
         if self.pre_encoder is not None:
             self.pre_encoder.set_masking_enabled(apply_mask, effective_left_context=left, mask=mask)
             try:
@@ -250,7 +259,9 @@ class EncDecMaskedTokenPredModel(
         return getattr(self.forward, "__func__", None) in library
 
 
-class EncDecDenoiseMaskedTokenPredModel(EncDecMaskedTokenPredModel, NemoEncDecDenoiseMaskedTokenPredModel):
+class EncDecDenoiseMaskedTokenPredModel(
+    NoisySpeechData, EncDecMaskedTokenPredModel, NemoEncDecDenoiseMaskedTokenPredModel
+):
     """NEST: masked token prediction whose encoder hears noisy speech, and whose targets come from the clean speech.
 
     Adds to NeMo's class what `EncDecMaskedTokenPredModel` adds. (Huang et al., "NEST: Self-supervised Fast Conformer
@@ -262,7 +273,7 @@ class EncDecDenoiseMaskedTokenPredModel(EncDecMaskedTokenPredModel, NemoEncDecDe
         """The forward's arguments, under NeMo's typed names and under its argument names."""
         return with_forward_names(NemoEncDecDenoiseMaskedTokenPredModel.input_types.fget(self))
 
-    def forward(
+    def forward(  # type: ignore[override]  # NeMo's order of arguments
         self,
         input_signal: Tensor | None = None,
         input_signal_length: Tensor | None = None,

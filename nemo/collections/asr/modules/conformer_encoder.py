@@ -57,6 +57,8 @@ def _create_masks(
     """
     if self.training:
         att_context_size = self.context.of_attention(att_context_size)
+    if isinstance(att_context_size, str):  # `encoder.att_context_size` was set to a preset's name by hand
+        att_context_size = self.context.evaluation.as_list()
     if offset is None:
         mask = blockwise_mask(self, att_context_size, padding_length, max_audio_length)
         if mask is not None:
@@ -83,7 +85,7 @@ def _calc_context_sizes(
     )
     name = "encoder.att_context_size"
     if att_context_style == "chunked_limited_with_rc":
-        contexts = (AttentionContext(left=-1, chunk=-1, right=-1),)
+        contexts: tuple[AttentionContext, ...] = (AttentionContext(left=-1, chunk=-1, right=-1),)
     else:
         contexts = AttentionContext.parse_all([-1, -1] if att_context_size is None else att_context_size, name=name)
     for context in contexts:

@@ -1,6 +1,7 @@
 """Validation and test of every trained context, on masks and data that are the same in every epoch and run."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
+from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
 from nemo.collections.asr.models.masked_token_pred.speech_features import SpeechFeatures
 from nemo.collections.asr.parts.attention_context import AttentionContext, ContextTotals
 from nemo.collections.asr.parts.utils.repeatable_data import make_repeatable
@@ -17,7 +19,7 @@ from nemo.utils import logging
 __all__ = ["ContextValidation"]
 
 
-class ContextValidation:
+class ContextValidation(ModelPart):
     """A mixin of the masked token prediction models: `val_loss`, and `val_loss_80_0`, `val_acc_80_0`, ..."""
 
     _validation_contexts: tuple[AttentionContext, ...] | None = None
@@ -90,7 +92,7 @@ class ContextValidation:
             mask = self.mask_processor.sample(lengths.cpu(), max_time, generator=generator)
             return mask.to(features.noisy.device)
         lefts = [context.left for context in self.attention_context.trained if context.left > 0]
-        mask = self.mask_processor.draw_causal(
+        mask = self.mask_processor.sample_causal(
             lengths.cpu(),
             max_time,
             effective_left_context=min(lefts, default=-1),
@@ -163,11 +165,12 @@ class ContextValidation:
     def _epoch_end(self, outputs: list[dict[str, Any]], mode: str, dataloader_idx: int) -> dict[str, Any]:
         totals = ContextTotals.sum([output[f"{mode}_totals"] for output in outputs]).reduced_over_ranks()
         if not totals.has_targets:
-            logging.warning(f"Epoch {self.current_epoch} had nothing to evaluate, so {mode}_loss is not logged.")
-            return {}
-        if mode == "val":
+            logging.warning(f"Epoch {self.current_epoch} had no target to evaluate, so {mode}_loss is logged as NaN.")
+        elif mode == "val":
             self._last_validation[dataloader_idx] = totals
         logs = totals.metrics(mode)
+        if not totals.has_targets:
+            logs = {name: torch.full_like(value, math.nan) for name, value in logs.items()}
         return {f"{mode}_loss": logs[f"{mode}_loss"], "log": logs}
 
 

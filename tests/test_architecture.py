@@ -43,6 +43,7 @@ MAY_IMPORT = {
 
 # Files of ours without a namesake test, and where they are tested instead, or why they are not.
 TESTED_ELSEWHERE = {
+    "benchmarks/attention.py": "a measurement that is run by hand",
     "benchmarks/context_overhead.py": "a measurement that is run by hand",
     "benchmarks/masking.py": "a measurement that is run by hand",
     "benchmarks/masking_audit.py": "a measurement that is run by hand",

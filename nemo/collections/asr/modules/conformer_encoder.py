@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
-from nemo.collections.asr.parts.attention_context.context import AttentionContext
+from nemo.collections.asr.parts.attention_context.config import ConfiguredContexts
 from nemo.collections.asr.parts.attention_context.encoder_context import EncoderContext
-from nemo.collections.asr.parts.attention_context.sampling import normalized_probabilities
 from nemo.collections.asr.parts.submodules.blockwise_attention import BlockwiseMask
 from nemo.collections.asr.parts.submodules.blockwise_choice import blockwise_mask, check_blockwise_attention
 from nemo.collections.asr.parts.submodules.multi_head_attention import RelPositionMultiHeadAttentionLongformer
@@ -83,28 +82,12 @@ def _calc_context_sizes(
         conv_context_size=conv_context_size,
         conv_kernel_size=conv_kernel_size,
     )
-    name = "encoder.att_context_size"
-    if att_context_style == "chunked_limited_with_rc":
-        contexts: tuple[AttentionContext, ...] = (AttentionContext(left=-1, chunk=-1, right=-1),)
-    else:
-        contexts = AttentionContext.parse_all([-1, -1] if att_context_size is None else att_context_size, name=name)
-    for context in contexts:
-        context.check_style(att_context_style, name)
-    if att_context_style == "chunked_limited" and len(contexts) == 1 and contexts[0].right < 0:
-        raise ValueError(
-            f"{name} must have a right context >= 0 where it is the only one under att_context_style "
-            f"'chunked_limited'; got {contexts[0]}. Use att_context_style 'regular' for an unlimited right context"
-        )
-    if self.self_attention_model == "rel_pos_local_attn":
-        if len(contexts) > 1:
-            raise ValueError(
-                f"{name} must be one context for local attention (self_attention_model 'rel_pos_local_attn'); got "
-                f"{len(contexts)}. Use 'rel_pos' to train with several"
-            )
-        contexts[0].check_local_attention(name)
-    probabilities = normalized_probabilities(att_context_probs, len(contexts), name="encoder.att_context_probs")
-    sizes = [context.as_list() for context in contexts]
-    return sizes, sizes[0], list(probabilities), conv_context_size
+    contexts = ConfiguredContexts.read(
+        att_context_size, att_context_probs, att_context_style, self.self_attention_model
+    )
+    self.validated_context_sizes = [context.as_list() for context in contexts.validated]
+    sizes = [context.as_list() for context in contexts.trained]
+    return sizes, list(self.validated_context_sizes[0]), list(contexts.probabilities), conv_context_size
 
 
 def follow_context_in_local_attention(self: ConformerEncoder) -> None:

@@ -26,8 +26,8 @@ class ContextValidation(ModelPart):
 
     @property
     def validation_contexts(self) -> tuple[AttentionContext, ...]:
-        """The contexts that validation and test report; all trained ones unless set."""
-        return self.attention_context.trained if self._validation_contexts is None else self._validation_contexts
+        """The contexts that validation and test report; unless set, those of `attention_context.validated`."""
+        return self.attention_context.validated if self._validation_contexts is None else self._validation_contexts
 
     @validation_contexts.setter
     def validation_contexts(self, contexts: Sequence[Any] | None) -> None:

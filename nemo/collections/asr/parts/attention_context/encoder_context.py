@@ -1,6 +1,6 @@
 """The attention context of an encoder: one object owns it, and everything that needs it asks there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -62,8 +62,14 @@ class EncoderContext:
 
     @property
     def trained(self) -> tuple[AttentionContext, ...]:
-        """The contexts that the encoder's config trains, in its order."""
+        """The contexts that the encoder's config trains, in its order; those of a range are all there."""
         return AttentionContext.parse_all(self.encoder.att_context_size_all, name=_KEY)
+
+    @property
+    def validated(self) -> tuple[AttentionContext, ...]:
+        """The contexts that validation evaluates: the trained ones, and of a range those that the config states."""
+        sizes = getattr(self.encoder, "validated_context_sizes", self.encoder.att_context_size_all)
+        return AttentionContext.parse_all(sizes, name=_KEY)
 
     @property
     def training_sampler(self) -> ContextSampler:
@@ -103,8 +109,7 @@ class EncoderContext:
             warn_once(
                 self.encoder,
                 f"untrained context {context}",
-                f"The encoder was not trained for the context {context}; it was trained for "
-                f"{', '.join(map(str, trained))}.",
+                f"The encoder was not trained for the context {context}; it was trained for {_listed(trained)}.",
             )
         self.pinned = True
         self.masking_follows = masking_follows
@@ -190,3 +195,10 @@ class EncoderContext:
             if hasattr(module, "_max_cache_len"):
                 module.cache_drop_size = state.streaming_cfg.cache_drop_size
         self.encoder.follow_context_in_local_attention()
+
+
+def _listed(contexts: Sequence[AttentionContext], most: int = 8) -> str:
+    """The contexts in words; of the many in a range the first and the last."""
+    if len(contexts) <= most:
+        return ", ".join(map(str, contexts))
+    return f"{len(contexts)} contexts from {contexts[0]} to {contexts[-1]}"

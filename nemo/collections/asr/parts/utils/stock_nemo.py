@@ -2,7 +2,7 @@
 
 import os
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from nemo.core.classes import ModelPT
 
@@ -34,6 +34,19 @@ def stock_config(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
+def _without_ranges(model: ModelPT) -> DictConfig:
+    """The model's config, with all contexts of a range in its place."""
+    sizes = (model._cfg.get("encoder") or {}).get("att_context_size")
+    entries = sizes if isinstance(sizes, ListConfig) else [sizes]
+    if not any(isinstance(entry, DictConfig) for entry in entries):
+        return model._cfg
+    cfg = OmegaConf.create(OmegaConf.to_container(model._cfg, resolve=True))
+    with open_dict(cfg):
+        cfg.encoder.att_context_size = model.encoder.att_context_size_all
+        cfg.encoder.att_context_probs = model.encoder.att_context_probs
+    return cfg  # type: ignore[return-value]  # of a DictConfig
+
+
 def _summing_to_one(probabilities: list[float]) -> list[float]:
     # Multiples of a power of two add up without rounding.
     parts = 2**40
@@ -53,7 +66,7 @@ def save_for_stock_nemo(model: ModelPT, path: str | os.PathLike) -> None:
         path: where to write; it must end in `.nemo`.
     """
     written = model._cfg
-    model._cfg = stock_config(written)
+    model._cfg = stock_config(_without_ranges(model))
     try:
         model.save_to(str(path))
     finally:

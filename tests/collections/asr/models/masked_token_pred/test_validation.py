@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from pretraining_batches import DENSE, noisy_batch
 
 from nemo.collections.asr.parts.utils.streaming_utils import dynamic_context, set_dynamic_context
@@ -98,3 +99,45 @@ class TestEvaluation:
         sums = outputs[0]["val_totals"].sums + outputs[1]["val_totals"].sums
         torch.testing.assert_close(logs["val_loss_8_0"].double(), sums[0, 0] / sums[0, 2], atol=1e-6, rtol=0)
         assert outputs[0]["val_totals"].sums[0, 2] != outputs[1]["val_totals"].sums[0, 2]
+
+
+class TestRanges:
+    """A range of contexts: training samples all of it, validation evaluates what it states."""
+
+    SIZES = [{"left": [8, 24], "step": 4, "right": [0], "validate": [[12, 0], [24, 0]]}, [-1, 0]]
+
+    @pytest.fixture(scope="class")
+    def model(self, tiny_model):
+        return tiny_model({**DENSE, "encoder.att_context_size": self.SIZES, "encoder.att_context_probs": [0.5, 0.5]})
+
+    def test_validation_reports_the_stated_contexts(self, model, audio):
+        totals = model.eval().inference_pass(noisy_batch(*audio))["val_totals"]
+        assert [context.label for context in totals.contexts] == ["12_0", "24_0", "-1_0"]
+        assert model.encoder.att_context_size == [12, 0]
+
+    def test_training_samples_all_of_it_and_resumes(self, model):
+        sampler = model.context_sampler
+        assert [context.left for context in sampler.contexts] == [8, 12, 16, 20, 24, -1]
+        samples = [sampler.at(count).left for count in range(200)]
+        assert set(samples) == {8, 12, 16, 20, 24, -1}
+        checkpoint = {}
+        model.on_save_checkpoint(checkpoint)
+        model.on_load_checkpoint(checkpoint)
+        assert [sampler.at(count).left for count in range(200)] == samples
+
+    def test_a_forward_uses_the_sampled_context_for_masking_and_attention(self, model, audio):
+        model.train().forward(*audio, apply_mask=True)
+        assert model.current_att_context in [context.as_list() for context in model.encoder.context.trained]
+
+    def test_the_file_restores_with_the_range(self, model, tmp_path):
+        model.save_to(str(tmp_path / "range.nemo"))
+        restored = type(model).restore_from(str(tmp_path / "range.nemo"))
+        assert restored.encoder.context.validated == model.encoder.context.validated
+        assert restored.context_sampler.state_dict()["contexts"] == model.context_sampler.state_dict()["contexts"]
+
+    def test_a_wrong_range_is_refused_when_the_model_is_built(self, tiny_model):
+        wrong = [{**self.SIZES[0], "left": [24, 8]}]
+        with pytest.raises(
+            InstantiationException, match=r"encoder\.att_context_size\[0\]\.left must be \[first, last\]"
+        ):
+            tiny_model({"encoder.att_context_size": wrong})

@@ -97,3 +97,15 @@ def test_probabilities_sum_to_one_exactly():
         assert list(exact) == pytest.approx(probabilities, abs=1e-6)
     cfg.encoder.att_context_probs = [0.25, 0.75]
     assert list(stock_config(cfg).encoder.att_context_probs) == [0.25, 0.75]
+
+
+def test_a_range_of_contexts_becomes_the_list_that_nemo_takes(tiny_model, tmp_path):
+    sizes = [{"left": [8, 24], "step": 8, "right": [0], "validate": [[8, 0]]}, [-1, 0]]
+    model = tiny_model({"encoder.att_context_size": sizes, "encoder.att_context_probs": [0.7, 0.3]})
+    written = OmegaConf.to_yaml(model.cfg)
+    save_for_stock_nemo(model, tmp_path / "stock.nemo")
+    assert OmegaConf.to_yaml(model.cfg) == written
+    encoder = EncDecDenoiseMaskedTokenPredModel.restore_from(str(tmp_path / "stock.nemo"), return_config=True).encoder
+    assert encoder.att_context_size == [[8, 0], [16, 0], [24, 0], [-1, 0]]
+    assert sum(encoder.att_context_probs) == 1
+    assert "blockwise_attention" not in encoder

@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from nemo.collections.asr.modules import ConformerEncoder
 from nemo.collections.asr.parts.submodules.blockwise_attention import BlockwiseMask
+from nemo.collections.asr.parts.submodules.blockwise_choice import blockwise_mask
 
 FRAMES, LENGTHS = 1640, [1640, 900, 8]
 
@@ -134,6 +135,31 @@ def test_a_compiled_encoder_trains_as_an_eager_one():
     for layer in ours.layers:
         layer.compile(backend="aot_eager", fullgraph=True)
     assert_equal_training(theirs, ours)
+
+
+def test_sharded_layers_train_as_whole_ones(tmp_path):
+    """FSDP2: layers are `fully_shard`ed modules, whose class is another."""
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    theirs, ours = both(att_context_size=[24, 0])
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        for module in (*ours.layers, ours):
+            fully_shard(module, mesh=mesh)
+        output, _ = ours.train()(**features())
+        output.square().mean().backward()
+        gradients = [parameter.grad.full_tensor() for parameter in ours.parameters()]
+    finally:
+        distributed.destroy_process_group()
+    assert isinstance(blockwise_mask(ours, [24, 0], torch.tensor(LENGTHS), FRAMES), BlockwiseMask)
+    expected, _ = theirs.train()(**features())
+    expected.square().mean().backward()
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(gradients, theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other.grad, rtol=1e-5, atol=1e-5)
 
 
 def test_autocast_gives_nemos_rounding():

@@ -130,7 +130,18 @@ def test_compiled_layers_give_the_same_and_compile_once_for_all_left_contexts():
 
 
 @pytest.mark.slow
-def test_a_compiled_encoder_trains_as_an_eager_one():
+def test_a_compiled_encoder_gives_what_an_eager_one_gives():
+    theirs, ours = (encoder.eval() for encoder in both(att_context_size=[24, 0]))
+    masks = []
+    ours.layers[0].self_attn.linear_pos.register_forward_pre_hook(lambda _, args: masks.append(args[0].shape[0]))
+    with torch.inference_mode():
+        output = torch.compile(ours, backend="eager")(**features())[0]
+        torch.testing.assert_close(output, theirs(**features())[0], rtol=0, atol=1e-5)
+    assert masks == [25]  # positions of the context alone
+
+
+@pytest.mark.slow
+def test_compiled_layers_train_as_eager_ones():
     theirs, ours = (encoder.train() for encoder in both(att_context_size=[24, 0]))
     for layer in ours.layers:
         layer.compile(backend="aot_eager", fullgraph=True)

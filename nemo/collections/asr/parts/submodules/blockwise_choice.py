@@ -78,4 +78,5 @@ def _takes_blockwise_mask(layer: nn.Module) -> bool:
 
 def _is_traced() -> bool:
     """Whether a graph is being recorded that must serve every length."""
-    return torch.jit.is_tracing() or torch.jit.is_scripting() or torch.compiler.is_exporting()
+    # Under `torch.compile` masks are made outside of the graph, where `is_compiling` is false.
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()

@@ -19,8 +19,10 @@ from nemo.collections.asr.models.masked_token_pred.alignment import (
     target_shift_of,
 )
 from nemo.collections.asr.models.masked_token_pred.context_training import ContextTraining
+from nemo.collections.asr.models.masked_token_pred.future_prediction import FuturePrediction
 from nemo.collections.asr.models.masked_token_pred.input_types import with_forward_names
 from nemo.collections.asr.models.masked_token_pred.mask_position import prepare_config, restore_config
+from nemo.collections.asr.models.masked_token_pred.objective import Objective
 from nemo.collections.asr.models.masked_token_pred.saving import ModelFiles
 from nemo.collections.asr.models.masked_token_pred.speech_features import (
     SpeechFeatures,
@@ -28,7 +30,7 @@ from nemo.collections.asr.models.masked_token_pred.speech_features import (
     features_of,
     only_one,
 )
-from nemo.collections.asr.models.masked_token_pred.training_logs import CodebookLogs, mask_logs
+from nemo.collections.asr.models.masked_token_pred.training_logs import CodebookLogs
 from nemo.collections.asr.models.masked_token_pred.training_loss import TrainingLoss
 from nemo.collections.asr.models.masked_token_pred.validation import ContextValidation
 from nemo.collections.asr.models.ssl_models import (
@@ -45,7 +47,7 @@ from nemo.utils.model_utils import convert_model_config_to_dict_config
 
 
 class EncDecMaskedTokenPredModel(
-    ContextTraining, TrainingLoss, ContextValidation, ModelFiles, NemoEncDecMaskedTokenPredModel
+    ContextTraining, TrainingLoss, FuturePrediction, ContextValidation, ModelFiles, NemoEncDecMaskedTokenPredModel
 ):
     """Masked token prediction (BEST-RQ) with a streaming encoder that is trained for several attention contexts.
 
@@ -56,12 +58,15 @@ class EncDecMaskedTokenPredModel(
       micro-batches. It is equal on all ranks. The checkpoint keeps the count.
     - Validation reports the loss and the accuracy of every trained context, on masks that never change.
     - Targets are aligned to what the subsampling has seen (`target_shift`: `auto`, or encoder frames).
+    - `objective` adds the prediction of future tokens to masked prediction, or replaces it (`Objective`).
 
     Attributes:
         attention_context: the encoder's `EncoderContext`; None for an encoder that has none.
         codebook_health: codes used and perplexity of targets and predictions over the last training batches.
         validation_contexts: the contexts of validation; all trained ones unless set.
         target_shift: encoder frame `k + target_shift` predicts token `k`.
+        objective: what pretraining asks for.
+        future_heads: the heads of future-token prediction; None without it.
 
     Raises (at construction):
         ValueError: a reduction layer, a subsampling whose alignment is unknown, a trained left context of 0 with
@@ -73,12 +78,14 @@ class EncDecMaskedTokenPredModel(
         cfg = convert_model_config_to_dict_config(cfg)
         as_written = prepare_config(cfg)
         super().__init__(cfg, trainer)
+        self.objective = Objective.of(self.cfg.get("objective"))
         self.codebook_health: CodebookHealth | None = None
         self._codebook_logs: CodebookLogs | None = None
         self._last_validation = {}
         self._mask_lengths: Tensor | None = None
         if self.attention_context is not None:
             self._align(self.attention_context)
+        self._add_future_heads(self.attention_context)
         restore_config(self.cfg, as_written)
         check_agreement(self.cfg, self.encoder)
         keep_keys_clean(self)
@@ -91,7 +98,7 @@ class EncDecMaskedTokenPredModel(
             self.loss = self.from_config_dict(loss_config(self.cfg, self.target_shift))
             self.codebook_health = CodebookHealth(self.quantizer.num_classes, self.quantizer.num_books)
             self._codebook_logs = CodebookLogs(self.codebook_health)
-        align_masking(self.mask_processor, self.cfg, context, after_convolutions)
+        align_masking(self.mask_processor, self.cfg, context, after_convolutions, self.objective.masks)
         context.sampler = ContextSampler(
             context.trained,
             context.encoder.att_context_probs,
@@ -158,7 +165,6 @@ class EncDecMaskedTokenPredModel(
         """As `forward`, with the encoder's frames `[B, D, S]` in place of log-probabilities."""
         context = self.attention_context.of_next_forward() if self.attention_context is not None else None
         encoded, encoded_len, masks = self._encode(features, apply_mask, context)
-        self._mask_lengths = features.noisy_lengths if self.pre_encoder is None else encoded_len
         return encoded, encoded_len, masks, self._tokens(features, encoded_len)
 
     def _encode(
@@ -179,9 +185,11 @@ class EncDecMaskedTokenPredModel(
                 encoded, encoded_len = self.encoder(audio_signal=features.noisy, length=features.noisy_lengths)
             finally:
                 self.pre_encoder.set_masking_enabled(False)
+            self._mask_lengths = encoded_len
             return encoded, encoded_len, self.pre_encoder.get_current_mask()
         signal, masks = self._masked(features, apply_mask, left, mask)
         encoded, encoded_len = self.encoder(audio_signal=signal, length=features.noisy_lengths)
+        self._mask_lengths = features.noisy_lengths
         return encoded, encoded_len, masks
 
     def _masked(
@@ -197,12 +205,15 @@ class EncDecMaskedTokenPredModel(
 
     def _tokens(self, features: SpeechFeatures, encoded_len: Tensor) -> Tensor:
         """Target tokens `[B, K, Q]` of the clean features, once the batch was encoded to `encoded_len` `[B]`."""
+        return self._tokens_and_lengths(features, encoded_len)[0]
+
+    def _tokens_and_lengths(self, features: SpeechFeatures, encoded_len: Tensor) -> tuple[Tensor, Tensor]:
+        """As `_tokens`, with how many tokens are inside each utterance, `[B]`."""
         if self.pre_encoder is None or features.clean is not features.noisy:
-            tokens, _ = self.tokenize(features)
-            return tokens
+            return self.tokenize(features)
         frames = self.pre_encoder.get_current_feat().transpose(1, 2)  # what was just encoded
         _, tokens = self.quantizer(input_signal=frames, input_lengths=encoded_len)
-        return tokens
+        return tokens, encoded_len
 
     def tokenize(self, features: SpeechFeatures) -> tuple[Tensor, Tensor]:
         """The tokens of the clean features, without encoding anything.
@@ -220,15 +231,10 @@ class EncDecMaskedTokenPredModel(
         return tokens, lengths // self.quantizer.combine_time_steps
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> dict[str, Any]:
-        """One micro-batch: its loss, and what was masked under its context."""
-        loss, masks = self._training_loss(batch)
-        context = None if self.attention_context is None else self.attention_context.current
-        logs = {
-            "learning_rate": self._optimizer.param_groups[0]["lr"],
-            "global_step": self.trainer.global_step,
-            "train_loss": loss,
-            **mask_logs(self.mask_processor, masks, self._mask_lengths, context),
-        }
+        """One micro-batch: its loss, its terms, and what was masked under its context."""
+        loss, logs = self._training_loss(batch)
+        logs["learning_rate"] = self._optimizer.param_groups[0]["lr"]
+        logs |= {"global_step": self.trainer.global_step, "train_loss": loss}
         if self._codebook_logs is not None:
             logs |= self._codebook_logs.metrics(every=self.trainer.log_every_n_steps)
         return {"loss": loss, "log": logs}

@@ -1,8 +1,8 @@
 """The loss of future-token prediction: every encoder frame predicts the tokens that come after what it has heard.
 
 (NEST-RQ: Han et al., "NEST-RQ: Next Token Prediction for Speech Self-Supervised Pre-Training", 2024,
-https://arxiv.org/abs/2409.08680.) With target shift `s`, encoder frame `k` has heard all of token `k - s`, and step `n`
-of N predicts token `k - s + n`. Shapes: F frames that predict, N steps, Q codebooks, C codes.
+https://arxiv.org/abs/2409.08680.) With target shift `s`, encoder frame `k` has heard all of token `k - s`, and its
+step `n` of N predicts token `k - s + n`. Shapes: F frames that predict, N steps, Q codebooks, C codes.
 """
 
 from collections.abc import Sequence

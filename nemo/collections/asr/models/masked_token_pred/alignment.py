@@ -85,7 +85,7 @@ def loss_config(cfg: DictConfig, target_shift: int) -> DictConfig:
 
 
 def heard_shift_of(encoder: nn.Module, after_convolutions: bool) -> int:
-    """Encoder frame `k + shift` is the first that has heard the whole of token `k`, whatever `model.target_shift` is."""
+    """Encoder frame `k + shift` is the first that has heard all of token `k`, whatever `model.target_shift` says."""
     if after_convolutions:
         return 0
     return subsampling_target_shift(encoder.pre_encode, encoder.subsampling_factor)

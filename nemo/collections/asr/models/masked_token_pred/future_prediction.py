@@ -65,13 +65,17 @@ class FuturePrediction:
         ahead = {trained: frames_ahead(context.encoder, trained) for trained in context.trained}
         left_out = [trained for trained in ahead if not self.future_loss.leaves_something(ahead[trained])]
         if len(left_out) == len(ahead):
+            contexts = f"encoder.att_context_size {', '.join(map(str, left_out))}"
             limited = [min(frames) for frames in ahead.values() if frames is not None]
-            hint = f"at least {self.future_loss.first_step(min(limited))}, or " if limited else ""
+            if not limited:
+                raise ValueError(
+                    "model.objective.future must be 0 where every trained context has an unlimited right side, since "
+                    f"all tokens have been heard; got {self.objective.future} with {contexts}"
+                )
             raise ValueError(
-                f"model.objective.steps must be {hint}predicted under a context whose look-ahead leaves something to "
-                f"predict; got {self.objective.steps} with encoder.att_context_size {', '.join(map(str, left_out))} and "
-                f"convolutions that look {context.encoder.conv_context_size[1]} encoder frames ahead in each layer. "
-                "Set model.objective.future: 0, or a smaller right context"
+                f"model.objective.steps must be at least {self.future_loss.first_step(min(limited))}, since earlier "
+                f"tokens have been heard; got {self.objective.steps} with {contexts}, and convolutions that look "
+                f"{context.encoder.conv_context_size[1]} encoder frames ahead in each layer"
             )
         if left_out:
             logging.info(

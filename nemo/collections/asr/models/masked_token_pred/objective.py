@@ -41,7 +41,7 @@ class Objective:
     """How the two meet.
 
     `one_forward`: both in one masked forward.
-    `two_forwards`: masked prediction in a masked forward, future tokens in a clean one; about twice the encoder's cost.
+    `two_forwards`: masked prediction in a masked forward, future tokens in a clean one; twice the encoder's cost.
     `by_batch`: one of them for each micro-batch, with the weights as probabilities.
     """
 

@@ -100,15 +100,13 @@ class ObjectiveTotals:
         steps = range(1, self.objective.steps + 1)
         names = [f"accuracy, step {step}" for step in steps]
         rows = []
-        by_context = zip(
-            self.future.contexts, self.future.losses.tolist(), self.future.accuracies.tolist(), self.future.sums
-        )
-        for context, loss, accuracies, sums in by_context:
-            targets = sums[:, 2].tolist()
+        figures = (self.future.losses.tolist(), self.future.accuracies.tolist(), self.future.sums[:, :, 2].tolist())
+        for context, loss, accuracies, targets in zip(self.future.contexts, *figures, strict=True):
             cells = [f"{100 * share:.2f} %" if n else "" for share, n in zip(accuracies, targets, strict=True)]
             rows.append([context, f"{loss:.4f}" if any(targets) else "left out", *cells, f"{sum(targets):.0f}"])
         if baselines is not None:
             frequent = [f"{100 * baselines.most_frequent:.2f} %" for _ in steps]
             rows.append(["tokens by frequency", f"{baselines.entropy:.4f}", *frequent, ""])
-            rows.append(["tokens given an earlier one", f"{baselines.mean_given_earlier:.4f}", *["" for _ in steps], ""])
+            empty = ["" for _ in steps]
+            rows.append(["tokens given an earlier one", f"{baselines.mean_given_earlier:.4f}", *empty, ""])
         return markdown_table(["context", "loss of future tokens", *names, "targets"], rows)

@@ -7,7 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest_plugins = ["training_fixtures"]
+pytest_plugins = ["training_fixtures", "recipe_fixtures"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs of the script are slow; tests that need a GPU are skipped where there is none."""
+    for item in items:
+        if "pretrain" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+        if item.get_closest_marker("gpu") is not None and not _has_gpu():
+            item.add_marker(pytest.mark.skip(reason="there is no GPU"))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "examples" / "asr" / "conf" / "ssl" / "nest"

@@ -12,6 +12,8 @@ from document_blocks import GUIDE, QUICK_START, REPOSITORY, blocks
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+pytestmark = pytest.mark.documents
+
 DOCUMENTS = ["README.md", GUIDE, "MASKING_SYNC_SUMMARY.md"]
 
 

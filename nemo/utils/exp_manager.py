@@ -7,6 +7,7 @@ Checkpoints on object stores and sharded ones (folders) are left to NeMo.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -16,6 +17,7 @@ from nemo.utils.callbacks import NeMoModelCheckpoint
 from nemo.utils.checkpoint_files import check_checkpoint_file, fault_of_checkpoint
 from nemo.utils.checkpoint_types import allow_checkpoint_types
 from nemo.utils.exp_manager import check_resume as _nemo_check_resume
+from nemo.utils.exp_manager import configure_checkpointing as _nemo_configure_checkpointing
 
 _nemo_delete = NeMoModelCheckpoint._del_model_without_trainer
 _nemo_setup = NeMoModelCheckpoint.setup
@@ -87,7 +89,7 @@ def newest_sound_checkpoint(folder: Path, resume_past_end: bool = False) -> Path
         )
     if faults:
         logging.warning(f"Checkpoints that cannot be resumed from are skipped:{listed}")
-    return max(sound, key=sound.get)
+    return max(sound, key=lambda file: sound[file])
 
 
 def _steps_of(file: Path) -> int:
@@ -117,6 +119,19 @@ def _are_sharded(folder: Path, files: list[Path]) -> bool:
     return any(child.is_dir() for child in folder.iterdir()) or any(
         shard in str(file) for file in files for shard in shards
     )
+
+
+def configure_checkpointing(trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+    """Adds NeMo's checkpoint callback. `trainer.check_val_every_n_epoch` may be null beside `trainer.max_epochs`.
+
+    NeMo compares the two numbers in order to warn, and null is none.
+    """
+    every_n_epochs = trainer.check_val_every_n_epoch
+    trainer.check_val_every_n_epoch = every_n_epochs or 1
+    try:
+        _nemo_configure_checkpointing(trainer, *args, **kwargs)
+    finally:
+        trainer.check_val_every_n_epoch = every_n_epochs
 
 
 def _del_model_without_trainer(self: NeMoModelCheckpoint, filepath: str) -> None:

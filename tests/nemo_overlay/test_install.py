@@ -55,6 +55,10 @@ def test_the_wheel_brings_our_half_inside_our_package_and_nothing_named_nemo(whe
     }
 
 
+def test_the_wheel_says_that_the_overlay_has_type_hints(wheel):
+    assert "nemo_overlay/py.typed" in zipfile.ZipFile(wheel).namelist()
+
+
 def test_the_metadata_states_version_ranges_and_extras(wheel):
     metadata = _metadata(wheel)
     assert metadata["Name"] == "nemo-streaming-ssl"
@@ -213,7 +217,8 @@ def test_our_half_follows_the_installed_nemo_file_by_file():
     assert {"new", "extends"} == {change.kind for change in changes}
     # A file in a folder that NeMo does not have belongs to a package of ours, not to one that NeMo has renamed.
     new_folders = {Path(change.file).parent for change in changes if not (root / change.file).parent.is_dir()}
-    assert new_folders == {Path(change.file).parent for change in changes if change.file.endswith("/__init__.py")}
+    files = {change.file for change in changes}
+    assert not [folder for folder in new_folders if f"{folder.as_posix()}/__init__.py" not in files]
 
 
 FIRST_IMPORT = """
@@ -237,6 +242,7 @@ FIRST_IMPORT = """
 
 
 @needs_nemo
+@pytest.mark.slow
 def test_a_wheel_of_this_repository_extends_nemo_itself(tmp_path):
     clone = lay_out_clone(tmp_path / "clone")
     environment = Environment(tmp_path / "environment", all_packages_but_ours())
@@ -255,6 +261,7 @@ def test_a_wheel_of_this_repository_extends_nemo_itself(tmp_path):
 
 
 @needs_nemo
+@pytest.mark.slow
 def test_a_patched_copy_of_nemo_itself_works_without_the_overlay(tmp_path):
     # With times and bytecode, so that only what is patched is compiled again.
     shutil.copytree(installed_nemo(), tmp_path / "tree" / "nemo")

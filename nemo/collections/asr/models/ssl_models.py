@@ -1,11 +1,10 @@
 """Masked token prediction in which masking and attention share one context in every forward.
 
-Read `forward`, then `_encode` and `_tokens`. The rest of the models is in `masked_token_pred/`, a file for each idea.
+Read `forward`, then `_encode`. The rest of the models is in `masked_token_pred/`, a file for each idea.
 """
 
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from torch import Tensor
@@ -23,6 +22,7 @@ from nemo.collections.asr.models.masked_token_pred.future_prediction import Futu
 from nemo.collections.asr.models.masked_token_pred.input_types import with_forward_names
 from nemo.collections.asr.models.masked_token_pred.mask_position import prepare_config, restore_config
 from nemo.collections.asr.models.masked_token_pred.objective import Objective
+from nemo.collections.asr.models.masked_token_pred.prediction import Prediction
 from nemo.collections.asr.models.masked_token_pred.saving import ModelFiles
 from nemo.collections.asr.models.masked_token_pred.speech_features import (
     SpeechFeatures,
@@ -30,8 +30,10 @@ from nemo.collections.asr.models.masked_token_pred.speech_features import (
     features_of,
     only_one,
 )
+from nemo.collections.asr.models.masked_token_pred.target_tokens import TargetTokens
 from nemo.collections.asr.models.masked_token_pred.training_logs import CodebookLogs
 from nemo.collections.asr.models.masked_token_pred.training_loss import TrainingLoss
+from nemo.collections.asr.models.masked_token_pred.training_run import TrainingRun
 from nemo.collections.asr.models.masked_token_pred.validation import ContextValidation
 from nemo.collections.asr.models.ssl_models import (
     EncDecDenoiseMaskedTokenPredModel as NemoEncDecDenoiseMaskedTokenPredModel,
@@ -47,7 +49,15 @@ from nemo.utils.model_utils import convert_model_config_to_dict_config
 
 
 class EncDecMaskedTokenPredModel(
-    ContextTraining, TrainingLoss, FuturePrediction, ContextValidation, ModelFiles, NemoEncDecMaskedTokenPredModel
+    ContextTraining,
+    TrainingRun,
+    TrainingLoss,
+    FuturePrediction,
+    TargetTokens,
+    ContextValidation,
+    Prediction,
+    ModelFiles,
+    NemoEncDecMaskedTokenPredModel,
 ):
     """Masked token prediction (BEST-RQ) with a streaming encoder that is trained for several attention contexts.
 
@@ -202,33 +212,6 @@ class EncDecMaskedTokenPredModel(
             return features.noisy, features.noisy.new_zeros(()).expand_as(features.noisy)
         window = {"effective_left_context": left} if getattr(self.mask_processor, "causal", False) else {}
         return self.mask_processor(input_feats=features.noisy, input_lengths=features.noisy_lengths, **window)
-
-    def _tokens(self, features: SpeechFeatures, encoded_len: Tensor) -> Tensor:
-        """Target tokens `[B, K, Q]` of the clean features, once the batch was encoded to `encoded_len` `[B]`."""
-        return self._tokens_and_lengths(features, encoded_len)[0]
-
-    def _tokens_and_lengths(self, features: SpeechFeatures, encoded_len: Tensor) -> tuple[Tensor, Tensor]:
-        """As `_tokens`, with how many tokens are inside each utterance, `[B]`."""
-        if self.pre_encoder is None or features.clean is not features.noisy:
-            return self.tokenize(features)
-        frames = self.pre_encoder.get_current_feat().transpose(1, 2)  # what was just encoded
-        _, tokens = self.quantizer(input_signal=frames, input_lengths=encoded_len)
-        return tokens, encoded_len
-
-    def tokenize(self, features: SpeechFeatures) -> tuple[Tensor, Tensor]:
-        """The tokens of the clean features, without encoding anything.
-
-        Returns:
-            Ids `[B, K, Q]` (`[B, K]` if the config squeezes a single codebook), and how many of the K tokens of each
-            utterance are wholly inside it, `[B]`.
-        """
-        signal, lengths = features.clean, features.clean_lengths
-        if self.pre_encoder is not None:
-            with torch.no_grad():
-                signal, lengths = self.pre_encoder.pre_encode(x=signal.transpose(1, 2), lengths=lengths)
-            signal = signal.transpose(1, 2)
-        _, tokens = self.quantizer(input_signal=signal, input_lengths=lengths)
-        return tokens, lengths // self.quantizer.combine_time_steps
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> dict[str, Any]:
         """One micro-batch: its loss, its terms, and what was masked under its context."""

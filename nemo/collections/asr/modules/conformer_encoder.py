@@ -38,6 +38,8 @@ def _create_masks(self: ConformerEncoder, att_context_size: list[int], *args: An
     """
     if self.training:
         att_context_size = self.context.of_attention(att_context_size)
+    if isinstance(att_context_size, str):  # `encoder.att_context_size` was set to a preset's name by hand
+        att_context_size = self.context.evaluation.as_list()
     return _nemo_create_masks(self, att_context_size, *args, **kwargs)
 
 

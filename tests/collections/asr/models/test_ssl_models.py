@@ -64,8 +64,8 @@ def test_an_unmasked_forward_in_training_mode_warns_once(tiny_model, audio, warn
             {"encoder.reduction": "pooling", "encoder.reduction_position": 0, "encoder.reduction_factor": 2},
             "encoder.reduction",
         ),
-        ({"encoder.subsampling": "vggnet"}, "encoder.subsampling is 'vggnet'"),
-        ({"encoder.subsampling": "striding_conv1d"}, "encoder.subsampling is 'striding_conv1d'"),
+        ({"encoder.subsampling": "vggnet"}, "encoder.subsampling must be one of .*got 'vggnet'"),
+        ({"encoder.subsampling": "striding_conv1d"}, "encoder.subsampling must be one of .*got 'striding_conv1d'"),
         (
             {"encoder.att_context_size": [[0, 0], [8, 0]]},
             r"att_context_size must .*left contexts above 0.*got \[0, 0\]",

@@ -67,7 +67,10 @@ class CodebookLogs:
         self._updates += 1
 
     def metrics(self, every: int) -> dict[str, float]:
-        """The figures, computed (and reduced over ranks) at every `every`-th batch, and kept in between."""
-        if self._updates % max(1, every) == 0:
+        """The figures, computed (and reduced over ranks) at every `every`-th batch, and kept in between.
+
+        Nothing is computed where `every` is 0, which is Lightning's way to log no steps.
+        """
+        if every > 0 and self._updates % every == 0:
             self._metrics = self.health.compute()
         return self._metrics

@@ -1,6 +1,7 @@
 """Validation and test of every trained context, on masks and data that are the same in every epoch and run."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -95,7 +96,7 @@ class ContextValidation:
             mask = self.mask_processor.sample(lengths.cpu(), max_time, generator=generator)
             return mask.to(features.noisy.device)
         lefts = [context.left for context in self.attention_context.trained if context.left > 0]
-        mask = self.mask_processor.draw_causal(
+        mask = self.mask_processor.sample_causal(
             lengths.cpu(),
             max_time,
             effective_left_context=min(lefts, default=-1),
@@ -193,12 +194,12 @@ class ContextValidation:
             for output in outputs
         ]
         totals = ObjectiveTotals.sum(totals).reduced_over_ranks()
-        if not totals.has_targets:
-            logging.warning(f"Epoch {self.current_epoch} had nothing to evaluate, so {mode}_loss is not logged.")
-            return {}
         logs = totals.metrics(mode)
         baselines = self._baselines([output[f"{mode}_tokens"] for output in outputs])
-        if mode == "val":
+        if not totals.has_targets:
+            logging.warning(f"Epoch {self.current_epoch} had no target to evaluate, so {mode}_loss is logged as NaN.")
+            logs = {name: torch.full_like(value, math.nan) for name, value in logs.items()}
+        elif mode == "val":
             self._last_validation[dataloader_idx] = totals, baselines
         if baselines is not None and self.objective.predicts_future:
             logs |= baselines.metrics(mode)

@@ -10,10 +10,11 @@ __all__ = ["frames_ahead"]
 def frames_ahead(encoder: Any, context: AttentionContext) -> tuple[int, ...] | None:
     """The look-ahead of each position under a context, through attention and convolutions of all layers.
 
-    With chunks, a position early in its chunk hears more of what follows than a late one:
+    In chunks, a position early in its chunk hears more of what follows than a late one: `(3, 2, 1, 0)` in chunks of 4.
+    Without chunks each layer looks further ahead:
 
-        >>> frames_ahead(model.encoder, AttentionContext(left=70, right=3))  # chunked_limited, causal convolutions
-        (3, 2, 1, 0)
+        >>> frames_ahead(model.encoder, AttentionContext(left=8, right=3))  # two layers
+        (6,)
 
     Args:
         encoder: a `ConformerEncoder`.

@@ -20,8 +20,8 @@ class GraphedStep:
     Every call computes exactly once. The first calls run the function itself and serve as a warm-up. Later calls
     replay a graph. A recording computes nothing.
 
-        >>> step = GraphedStep(function, device, switch="cuda_graphs=False")
-        >>> outputs = step(phase, features)
+        >>> step = GraphedStep(function, device, switch="cuda_graphs=False")  # doctest: +SKIP
+        >>> outputs = step(phase, features)  # doctest: +SKIP
 
     Args:
         function: takes tensors, whose shapes never change, and returns a sequence of tensors.

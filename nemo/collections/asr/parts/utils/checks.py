@@ -27,9 +27,10 @@ def check_whole_number(
     allowed = allowed or f"a whole number{_bounds(minimum, maximum)}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be {allowed}; got {value!r} of type {type(value).__name__}")
-    if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
+    number = int(value)
+    if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
         raise ValueError(f"{name} must be {allowed}; got {value!r}")
-    return int(value)
+    return number
 
 
 def check_number(
@@ -44,10 +45,11 @@ def check_number(
     allowed = allowed or f"a number{_bounds(minimum, maximum)}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be {allowed}; got {value!r} of type {type(value).__name__}")
-    outside = (minimum is not None and value < minimum) or (maximum is not None and value > maximum)
-    if outside or not math.isfinite(value):
+    number = float(value)
+    outside = (minimum is not None and number < minimum) or (maximum is not None and number > maximum)
+    if outside or not math.isfinite(number):
         raise ValueError(f"{name} must be {allowed}; got {value!r}")
-    return float(value)
+    return number
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The loss of future tokens: the right targets, the cross-entropy of every head, and memory that scores do not fill."""
+"""The loss of future tokens: the right targets, and every head's cross-entropy without keeping its scores."""
 
 import pytest
 import torch

@@ -30,7 +30,7 @@ from nemo.collections.asr.models.masked_token_pred.speech_features import (
     features_of,
     only_one,
 )
-from nemo.collections.asr.models.masked_token_pred.target_tokens import TargetTokens
+from nemo.collections.asr.models.masked_token_pred.target_tokens import TargetTokens, resolve_fixed_statistics
 from nemo.collections.asr.models.masked_token_pred.training_logs import CodebookLogs
 from nemo.collections.asr.models.masked_token_pred.training_loss import TrainingLoss
 from nemo.collections.asr.models.masked_token_pred.training_run import TrainingRun
@@ -68,6 +68,7 @@ class EncDecMaskedTokenPredModel(
       micro-batches. It is equal on all ranks. The checkpoint keeps the count.
     - Validation reports the loss and the accuracy of every trained context, on masks that never change.
     - Targets are aligned to what the subsampling has seen (`target_shift`: `auto`, or encoder frames).
+    - `fitted_targets` names a file of a tokenizer that was fitted to data (`fit_targets.py`).
     - `objective` adds the prediction of future tokens to masked prediction, or replaces it (`Objective`).
 
     Attributes:
@@ -86,6 +87,7 @@ class EncDecMaskedTokenPredModel(
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
         cfg = convert_model_config_to_dict_config(cfg)
+        resolve_fixed_statistics(cfg)
         as_written = prepare_config(cfg)
         super().__init__(cfg, trainer)
         self.objective = Objective.of(self.cfg.get("objective"))
@@ -96,6 +98,7 @@ class EncDecMaskedTokenPredModel(
         if self.attention_context is not None:
             self._align(self.attention_context)
         self._add_future_heads(self.attention_context)
+        self._take_fitted_targets()
         restore_config(self.cfg, as_written)
         check_agreement(self.cfg, self.encoder)
         keep_keys_clean(self)

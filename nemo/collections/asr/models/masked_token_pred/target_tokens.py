@@ -1,15 +1,54 @@
 """The tokens that a model is asked for: those of the clean speech."""
 
 import torch
+from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from nemo.collections.asr.models.masked_token_pred.speech_features import SpeechFeatures
+from nemo.collections.asr.modules.ssl_modules.fitted_targets import FittedTargets
 
-__all__ = ["TargetTokens"]
+__all__ = ["TargetTokens", "resolve_fixed_statistics"]
+
+
+def resolve_fixed_statistics(cfg: DictConfig) -> None:
+    """Replaces `preprocessor.normalize: {fixed_from: FILE}` by the numbers in the file, so that they are saved.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: as `FittedTargets.load`.
+    """
+    normalize = cfg.preprocessor.get("normalize")
+    if not isinstance(normalize, DictConfig) or "fixed_from" not in normalize:
+        return
+    fitted = FittedTargets.load(normalize.fixed_from, name="model.preprocessor.normalize.fixed_from")
+    with open_dict(cfg):
+        cfg.preprocessor.normalize = {"fixed_mean": list(fitted.mean), "fixed_std": list(fitted.std)}
+
+
+def _has_fixed_features(cfg: DictConfig) -> bool:
+    return isinstance(cfg.preprocessor.get("normalize"), DictConfig)
 
 
 class TargetTokens:
     """A mixin of the masked token prediction models."""
+
+    def _take_fitted_targets(self) -> None:
+        """Takes projection and codebooks from `model.fitted_targets`, if a new model is built.
+
+        A restored one has them in its weights, and needs no file.
+
+        Raises:
+            FileNotFoundError, TypeError, ValueError: the file is not one that fits; or masking comes after the
+                convolutions, where tokens are not made of features.
+        """
+        file = self.cfg.get("fitted_targets")
+        if file is None or self._is_model_being_restored():
+            return
+        if self.pre_encoder is not None:
+            raise ValueError(
+                f"model.fitted_targets must be null with mask_position: post_conv, where tokens are made of encoder "
+                f"frames; got {file}"
+            )
+        FittedTargets.load(file).write_into(self.quantizer, fixed_features=_has_fixed_features(self.cfg))
 
     def _tokens(self, features: SpeechFeatures, encoded_len: Tensor) -> Tensor:
         """Target tokens `[B, K, Q]` of the clean features, once the batch was encoded to `encoded_len` `[B]`."""

@@ -422,3 +422,18 @@ class TestTraining:
         tested, *_ = run.trainer.validate(model, verbose=False)
         again, *_ = run.trainer.validate(model, verbose=False)
         assert tested == again
+
+
+def test_where_frames_are_not_located_the_sums_are_the_same(tiny_model, audio):
+    """A GPU predicts from all frames, since locating those that count would wait for it."""
+    model = tiny_model({**FUTURE, **BOOKS}).eval()
+    features = model.speech_features(noisy_batch(*audio))
+    encoded, lengths, _ = model._encode(features, False, None)
+    tokens, token_lengths = model.tokenize(features)
+    sums, _, targets = model._future_sums(encoded, lengths, tokens, token_lengths, (0,))
+    every = model.future_loss.targets(tokens, token_lengths, encoded.shape[2], lengths)
+    flat = type(every)(*(part.flatten(0, 1) for part in every))
+    whole, _ = model.future_heads(encoded.transpose(1, 2).flatten(0, 1), flat)
+    assert len(targets.ids) < len(flat.ids)
+    torch.testing.assert_close(sums.by_step, whole.by_step)
+    torch.testing.assert_close(sums.mean, whole.mean)

@@ -157,10 +157,9 @@ class EncDecMaskedTokenPredModel(
         encoded, encoded_len, masks, tokens = self._encoded_and_tokens(self._features(**arguments), apply_mask)
         return self.decoder(encoder_output=encoded), encoded_len, masks, tokens
 
-    def _features(self, **arguments: Tensor) -> SpeechFeatures:
-        return SpeechFeatures.without_noise(
-            *features_of(self.preprocessor, arguments, "input_signal", "processed_signal")
-        )
+    def _features(self, **inputs: Tensor) -> SpeechFeatures:
+        features, lengths = features_of(self.preprocessor, inputs, "input_signal", "processed_signal")
+        return SpeechFeatures.without_noise(features, lengths)
 
     def _encoded_and_tokens(self, features: SpeechFeatures, apply_mask: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `forward`, with the encoder's frames `[B, D, S]` in place of log-probabilities."""
@@ -334,13 +333,11 @@ class EncDecDenoiseMaskedTokenPredModel(
         )
         return self._typed_forward(apply_mask=apply_mask, **arguments)
 
-    def _features(self, **arguments: Tensor) -> SpeechFeatures:
-        clean, clean_lengths = features_of(self.preprocessor, arguments, "input_signal", "processed_signal")
-        if not any("noisy" in name for name in arguments):
+    def _features(self, **inputs: Tensor) -> SpeechFeatures:
+        clean, clean_lengths = features_of(self.preprocessor, inputs, "input_signal", "processed_signal")
+        if not any("noisy" in name for name in inputs):
             return SpeechFeatures.without_noise(clean, clean_lengths)
-        noisy, noisy_lengths = features_of(
-            self.preprocessor, arguments, "noisy_input_signal", "processed_noisy_signal"
-        )
+        noisy, noisy_lengths = features_of(self.preprocessor, inputs, "noisy_input_signal", "processed_noisy_signal")
         return SpeechFeatures(clean, clean_lengths, noisy, noisy_lengths)
 
     def _arguments(self, batch: Any) -> dict[str, Tensor]:

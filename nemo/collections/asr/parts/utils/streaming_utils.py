@@ -9,6 +9,7 @@ from torch import nn
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.parts.attention_context import AttentionContext
 from nemo.collections.asr.parts.streaming.encoder_stream import EncoderStream  # noqa: F401  part of this module's interface
+from nemo.collections.asr.parts.utils.encoding import encode  # noqa: F401  part of this module's interface
 from nemo.collections.asr.parts.utils.warn_once import warn_once
 
 

@@ -22,7 +22,7 @@ import os
 from pathlib import Path
 
 import scripts_path  # noqa: F401  nest_tools is imported from there
-from ablation_parts.arms import ARMS, SEEDS, SIZES, VALIDATION_MINUTES, arm_named
+from ablation_parts.arms import ARMS, SEEDS, SIZES, arm_named
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -81,7 +81,7 @@ def train_all(options: argparse.Namespace, out: Path) -> None:
     from nest_tools.corpus import make_corpus
 
     size = SIZES[options.size]
-    make_corpus(out / "corpus", minutes=size.minutes, validation_minutes=VALIDATION_MINUTES)
+    make_corpus(out / "corpus", minutes=size.minutes, validation_minutes=size.validation_minutes)
 
     def write_tables() -> str:
         results = results_of(out, options.arms, options.seeds)

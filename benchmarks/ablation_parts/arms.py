@@ -55,10 +55,14 @@ class Size:
     batch: int
     crop_seconds: float
     encoder: Mapping[str, int] = field(default_factory=dict)
+    validation_minutes: float = 6.0
+    """Speech of an evaluation, with `MASK_SETS` masks on each utterance: about 2000 targets."""
 
 
 SIZES = {
-    "tiny": Size(minutes=1, steps=4, batch=2, crop_seconds=6, encoder={"n_layers": 1, "d_model": 32}),
+    "tiny": Size(
+        minutes=1, steps=4, batch=2, crop_seconds=6, encoder={"n_layers": 1, "d_model": 32}, validation_minutes=1
+    ),
     "default": Size(minutes=40, steps=900, batch=8, crop_seconds=12),
     "large": Size(
         minutes=400,
@@ -70,7 +74,6 @@ SIZES = {
 }
 SEEDS = 3
 EVALUATIONS = 6
-VALIDATION_MINUTES, MASK_SETS = 6.0, 2
-"""Speech of an evaluation, and the sets of masks on it: about 2000 targets."""
+MASK_SETS = 2
 PROBE_MINUTES = 10.0
 """Speech that the phone probe is fitted on."""

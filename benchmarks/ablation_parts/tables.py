@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from ablation_parts.arms import ARMS, BASE, BASE_ARM, CONTEXTS, DENSER, MASK_SETS, VALIDATION_MINUTES, Size
+from ablation_parts.arms import ARMS, BASE, BASE_ARM, CONTEXTS, DENSER, MASK_SETS, Size
 from ablation_parts.figures import (
     ACCURACY,
     LOSS,
@@ -34,8 +34,8 @@ def tables(results: Mapping[str, Runs], size: Size) -> str:
         equal_targets={"tail": "sliding, sparser", "random": "sliding, sparser"},
         setting=(
             f"{size.steps} steps of {size.batch} crops of {size.crop_seconds:g} s from {size.minutes:g} minutes of "
-            f"speech; evaluated on {VALIDATION_MINUTES:g} minutes of voices not heard in training, which say the same "
-            f"sentences, {MASK_SETS} masks of the base arm on each utterance. Masks: blocks of "
+            f"speech; evaluated on {size.validation_minutes:g} minutes of voices not heard in training, which say the "
+            f"same sentences, {MASK_SETS} masks of the base arm on each utterance. Masks: blocks of "
             f"{BASE['masking.block_size']} feature frames at {BASE['masking.mask_prob']}; `denser`: "
             f"{DENSER['masking.block_size']} at {DENSER['masking.mask_prob']}."
         ),

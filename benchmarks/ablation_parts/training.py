@@ -16,7 +16,7 @@ from nest_tools.command import written_whole
 from nest_tools.corpus import make_corpus
 from torch import Tensor
 
-from ablation_parts.arms import BASE_ARM, CONTEXTS, EVALUATIONS, VALIDATION_MINUTES, Arm, Size
+from ablation_parts.arms import BASE_ARM, CONTEXTS, EVALUATIONS, Arm, Size
 from ablation_parts.data import RandomCrops, features_of, padded
 from ablation_parts.evaluation import PhoneProbe, build_model, evaluate, fixed_masks
 from ablation_parts.results import run_folder, write_result
@@ -122,7 +122,9 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
     """Trains one arm with one seed, and writes its result; goes on from its checkpoint where there is one."""
     logging.setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    corpus = make_corpus(out / "corpus", minutes=size.minutes, validation_minutes=VALIDATION_MINUTES, progress=False)
+    corpus = make_corpus(
+        out / "corpus", minutes=size.minutes, validation_minutes=size.validation_minutes, progress=False
+    )
     model = build_model(arm, size, seed).eval()
     utterances = features_of(corpus.train_manifest, model.preprocessor)
     features, lengths = padded(features_of(corpus.validation_manifest, model.preprocessor))

@@ -45,9 +45,7 @@ def read_manifest(manifest: Path) -> tuple[list[Utterance], list[Skipped]]:
     """
     wanted = "a manifest must be a text file with a line of JSON for each utterance"
     if not manifest.is_file():
-        raise FileNotFoundError(
-            f"--manifest must be a file with a line of JSON for each utterance; got {manifest}, which does not exist"
-        )
+        raise FileNotFoundError(f"{wanted}; got {manifest}, which does not exist")
     try:
         lines = manifest.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

@@ -35,12 +35,12 @@ def read_labelled(
     for utterance, samples in reader.read_each(utterances, skipped):
         if minutes is not None and samples_read >= 60 * minutes * reader.sample_rate:
             break
-        samples_read += len(samples)
         try:
             phones = read_phones(utterance.path)
         except (OSError, ValueError, TypeError) as error:
             skipped.append(Skipped(str(utterance.path), f"its phones cannot be read: {error}"))
             continue
+        samples_read += len(samples)
         labelled.append(LabelledAudio(torch.from_numpy(samples), [(p.label, p.start, p.end) for p in phones]))
     return labelled, skipped
 

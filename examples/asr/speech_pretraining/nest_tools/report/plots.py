@@ -114,12 +114,12 @@ class _Bar(NamedTuple):
 def _visible_bars(view: ContextView) -> list[_Bar]:
     """What is seen from the view's encoder frame."""
     return [
-        _Bar("one layer sees", view.layer, LAYER, _extent(view.layer, view.frame)),
-        _Bar(f"all {view.layers} layers see", view.stack, STACK, _extent(view.stack, view.frame)),
+        _Bar("one layer sees", view.layer, LAYER, extent_in_words(view.layer, view.frame)),
+        _Bar(f"all {view.layers} layers see", view.stack, STACK, extent_in_words(view.stack, view.frame)),
     ]
 
 
-def _extent(seen: Interval, frame: Interval) -> str:
+def extent_in_words(seen: Interval, frame: Interval) -> str:
     """How far that is to both sides of the encoder frame, in words."""
     left, right = frame.start - seen.start, seen.end - frame.end
     text = "all the past" if math.isinf(left) else f"{left:.1f} s back"

@@ -52,7 +52,7 @@ def test_the_command_writes_tables_and_pictures_and_names_what_cannot_be_used(tm
     assert written["rows"] == context_table(recipe, [800, 300], contexts, masks_per_utterance=3, seed=2)
     text = (out / "report.md").read_text()
     assert all(f"({name})" in text for name in pictures)
-    reasons = {"missing.wav": "does not exist", "short.wav": "shorter than one encoder frame"}
+    reasons = {"missing.wav": "does not exist", "short.wav": "at least an encoder frame of 0.080 s"}
     reasons |= {"manifest.json:4": "no manifest entry", "manifest.json:5": "no manifest entry"}
     for what, reason in reasons.items():
         for lines in (text.splitlines(), shown.err.splitlines()):
@@ -75,7 +75,7 @@ def test_a_restored_file_gives_the_report_of_its_model(tiny_model, tmp_path):
         ({"--context": "lo"}, ValueError, "did you mean 'low'"),
         ({"--context": "8"}, ValueError, r"context is \[8\]"),
         ({"--audio": "missing.wav"}, ValueError, r"missing\.wav: the file does not exist"),
-        ({"--audio": "short.wav"}, ValueError, r"short\.wav: the utterance is 0\.050 s long, shorter than"),
+        ({"--audio": "short.wav"}, ValueError, r"short\.wav: the utterance must be .* 0\.080 s long; got 0\.050 s"),
         ({"--manifest": "missing.json"}, FileNotFoundError, r"a manifest must be .*missing\.json, which does not"),
         ({"--config": "missing.yaml"}, FileNotFoundError, r"--config must be .*missing\.yaml, which does not exist"),
         ({"--config": None, "--model": "missing.nemo"}, FileNotFoundError, r"--model must be .*missing\.nemo, which"),

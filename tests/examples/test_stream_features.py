@@ -125,7 +125,7 @@ def test_the_first_frame_comes_with_the_first_window(folder, streamed):
     assert 0 < result.first_computing < result.computing
 
 
-@pytest.mark.parametrize(("name", "said"), [("stereo", "2 channel"), ("slow", "at 8000 Hz")])
+@pytest.mark.parametrize(("name", "said"), [("stereo", "got 2 at 16000 Hz"), ("slow", "got 1 at 8000 Hz")])
 def test_other_recordings_are_left_out_unless_converted(folder, name, said, streamed, capsys):
     assert run(folder, f"{name}.wav") == 1
     printed = capsys.readouterr().err

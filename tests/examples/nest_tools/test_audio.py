@@ -55,9 +55,9 @@ def test_channels_and_rates_are_refused_unless_they_are_to_be_converted(samples,
     stereo, slow = tmp_path / "stereo.wav", tmp_path / "slow.wav"
     soundfile.write(stereo, np.stack([samples, 0.5 * samples], axis=1), RATE, subtype="FLOAT")
     soundfile.write(slow, np.sin(np.arange(8000) * 2 * np.pi * 440 / 8000), 8000, subtype="FLOAT")
-    with pytest.raises(UnusableAudio, match=r"2 channel\(s\) at 16000 Hz, .* 1 at 16000 Hz; --convert averages"):
+    with pytest.raises(UnusableAudio, match="must have 1 channel at 16000 Hz; got 2 at 16000 Hz; --convert averages"):
         read(stereo)
-    with pytest.raises(UnusableAudio, match=r"1 channel\(s\) at 8000 Hz"):
+    with pytest.raises(UnusableAudio, match="got 1 at 8000 Hz"):
         read(slow)
     np.testing.assert_allclose(read(stereo, convert=True), 0.75 * samples, atol=1e-7)
     resampled = read(slow, convert=True)
@@ -95,8 +95,8 @@ def unusable(folder: Path, samples: np.ndarray) -> dict[str, str]:
         "cut_header.wav": "cannot be read as audio",
         "cut_samples.wav": "truncated: its header announces 32000 bytes, but 9956 are there",
         "no_samples.wav": "holds no samples",
-        "nan.wav": "samples that are not finite",
-        "unscaled.wav": r"peak of [\d.]+, but samples must be scaled to \[-1, 1\]",
+        "nan.wav": "samples must be finite",
+        "unscaled.wav": r"samples must be scaled to \[-1, 1\]; got a peak of \d+",
         "cut.flac": "cannot be read as audio",
         "cut.mp3": "truncated: 1.00 s were announced",
     }

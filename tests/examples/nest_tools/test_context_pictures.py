@@ -67,7 +67,7 @@ def of_colour(pixels: np.ndarray, colour: str) -> np.ndarray:
     return np.abs(pixels - wanted).max(axis=2) <= 1
 
 
-def test_drawing_a_model_gives_a_picture_of_each_context_and_one_of_all(tiny_model, tmp_path):
+def test_plotting_a_model_gives_a_picture_of_each_context_and_one_of_all(tiny_model, tmp_path):
     presets = {name: [16, 0] for name in CONTEXT_PRESETS if name != "unlimited"}
     model = tiny_model({"context_presets": presets}).train()
     wav = speech(tmp_path / "utterance.wav", 4.0)
@@ -85,7 +85,7 @@ def test_drawing_a_model_gives_a_picture_of_each_context_and_one_of_all(tiny_mod
 def test_a_picture_has_the_colours_of_what_it_shows(recipe, tmp_path):
     noise = Spectrogram("noise", torch.randn(80, 700).numpy(), 0.01)
 
-    def drawn(recipe: Recipe) -> np.ndarray:
+    def plotted(recipe: Recipe) -> np.ndarray:
         view = context_views(recipe, 700, [parse(3, 0)])[0]
         plot_context(noise, view, tmp_path / "picture.png")
         return picture(tmp_path / "picture.png")
@@ -94,10 +94,10 @@ def test_a_picture_has_the_colours_of_what_it_shows(recipe, tmp_path):
         """Of what has this colour, more than a legend's patch."""
         return int(of_colour(pixels, colour).sum()) - 800
 
-    hiding = drawn(dense(recipe))
+    hiding = plotted(dense(recipe))
     for colour in (plots.LAYER, plots.STACK, plots.MASKED, plots.BLIND):
         assert area(hiding, colour) > 0, colour
-    plain = drawn(replace(recipe, masking=replace(recipe.masking, mask_prob=0.0)))
+    plain = plotted(replace(recipe, masking=replace(recipe.masking, mask_prob=0.0)))
     assert area(plain, plots.STACK) > 0
     assert area(plain, plots.MASKED) < 0 and area(plain, plots.BLIND) < 0
 

@@ -76,8 +76,8 @@ class AudioReader:
     def _check_format(self, file: soundfile.SoundFile) -> None:
         if not self.convert and (file.channels, file.samplerate) != (1, self.sample_rate):
             raise UnusableAudio(
-                f"the file has {file.channels} channel(s) at {file.samplerate} Hz, but the model takes 1 at "
-                f"{self.sample_rate} Hz; --convert averages channels and resamples"
+                f"the file must have 1 channel at {self.sample_rate} Hz; got {file.channels} at {file.samplerate} Hz; "
+                "--convert averages channels and resamples"
             )
 
 
@@ -112,10 +112,10 @@ def _read_part(file: soundfile.SoundFile, utterance: Utterance) -> np.ndarray:
 
 def _check_samples(samples: np.ndarray) -> None:
     if not np.isfinite(samples).all():
-        raise UnusableAudio("the file holds samples that are not finite")
+        raise UnusableAudio("samples must be finite; got NaN or infinite ones")
     peak = np.abs(samples).max()
     if peak > UNSCALED_PEAK:
-        raise UnusableAudio(f"the file has a peak of {peak:g}, but samples must be scaled to [-1, 1]")
+        raise UnusableAudio(f"samples must be scaled to [-1, 1]; got a peak of {peak:g}")
 
 
 def add_convert_option(parser: argparse.ArgumentParser) -> None:

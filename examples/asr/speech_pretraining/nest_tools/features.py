@@ -4,9 +4,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import nn
 from tqdm import tqdm
 
 from nemo.collections.asr.parts.utils.markdown import markdown_table
@@ -32,7 +32,7 @@ class ContextFigures:
 
 
 def extract(
-    model: nn.Module, utterances: Sequence[Utterance], contexts: Sequence[str], out: Path, convert: bool = False
+    model: Any, utterances: Sequence[Utterance], contexts: Sequence[str], out: Path, convert: bool = False
 ) -> tuple[list[ContextFigures], list[Skipped]]:
     """Writes `out/NAME.npz` for each utterance that can be used: an array [S, D], float32, for each context.
 
@@ -85,7 +85,7 @@ def table(figures: Sequence[ContextFigures], frame_seconds: float) -> str:
     return markdown_table(("context", "attention", "left", "frames", "audio", "real-time factor"), rows)
 
 
-def frame_seconds(model: nn.Module) -> float:
+def frame_seconds(model: Any) -> float:
     """Seconds from one encoder frame of a model to the next."""
     return model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
 

@@ -57,6 +57,6 @@ def check_length(recipe: Recipe, samples: np.ndarray) -> None:
     """
     if recipe.feature_frames(len(samples)) < recipe.reach.factor:
         raise UnusableAudio(
-            f"the utterance is {len(samples) / recipe.sample_rate:.3f} s long, shorter than one encoder frame of "
-            f"{recipe.reach.frame_seconds:.3f} s"
+            f"the utterance must be at least an encoder frame of {recipe.reach.frame_seconds:.3f} s long; got "
+            f"{len(samples) / recipe.sample_rate:.3f} s"
         )

@@ -112,7 +112,7 @@ def _evaluation_mode(*modules: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _without_collectives(encoder: nn.Module) -> Iterator[None]:
+def _without_collectives(encoder: Any) -> Iterator[None]:
     """Within the block, the encoder does not ask other ranks how long their audio is."""
     asks, encoder.sync_max_audio_length = encoder.sync_max_audio_length, False
     try:
@@ -122,7 +122,7 @@ def _without_collectives(encoder: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _layer_outputs(encoder: nn.Module, layers: Sequence[int]) -> Iterator[list[Tensor]]:
+def _layer_outputs(encoder: Any, layers: Sequence[int]) -> Iterator[list[Tensor]]:
     """Collects, within the block, what these layers give, each [B, D, S]."""
     outputs: list[Tensor] = []
 

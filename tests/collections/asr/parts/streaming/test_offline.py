@@ -8,8 +8,8 @@ import torch
 from omegaconf import OmegaConf
 
 from nemo.collections.asr.models import EncDecCTCModel
+from nemo.collections.asr.parts.streaming.offline import encode
 from nemo.collections.asr.parts.utils import streaming_utils
-from nemo.collections.asr.parts.utils.encoding import encode
 from nemo.collections.asr.parts.utils.streaming_utils import EncoderStream, dynamic_context, set_dynamic_context
 
 

@@ -144,6 +144,13 @@ def test_a_run_whose_figure_is_no_number_can_be_resumed(fit, loss):
     assert again.trainer.global_step == 4 and "val_loss=1.00-step=4" in again.files
 
 
+def test_a_resumed_run_may_give_up_its_best_models(fit):
+    """NeMo then looks for the worst among none."""
+    fit(Curve(3.0, 2.0), max_steps=2, val_check_interval=1, options={"save_top_k": 2})
+    again = fit(Curve(1.0), max_steps=4, val_check_interval=1, options={"save_top_k": 0})
+    assert again.steps == [4] and "val_loss=1.00-step=4-last" in again.files
+
+
 def test_every_n_train_steps_alone_means_what_it_means_to_lightning(fit):
     run = fit(
         Curve(1.0),

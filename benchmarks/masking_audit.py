@@ -14,7 +14,7 @@ import argparse
 import torch
 
 from nemo.collections.asr.modules.ssl_modules.mask_audit import MaskAudit, audit_masks
-from nemo.collections.asr.modules.ssl_modules.masking import CausalDraw, RandomBlockMasking
+from nemo.collections.asr.modules.ssl_modules.masking import CausalSample, RandomBlockMasking
 
 FACTOR, FRAMES_PER_SECOND = 8, 100
 RECIPES = {
@@ -45,16 +45,16 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw(window: str, recipe: dict, left: int, lengths: torch.Tensor, seed: int) -> CausalDraw:
+def draw(window: str, recipe: dict, left: int, lengths: torch.Tensor, seed: int) -> CausalSample:
     """One mask for each utterance, and what its window was."""
     torch.manual_seed(seed)
     frames = int(lengths.max())
     if window == "NeMo":
-        return CausalDraw(RandomBlockMasking(1, **recipe).sample(lengths, frames), None, None)
+        return CausalSample(RandomBlockMasking(1, **recipe).sample(lengths, frames), None, None)
     masking = RandomBlockMasking(
         1, **recipe, causal=True, causal_window=window, left_context_size=left, subsampling_factor=FACTOR
     )
-    return masking.draw_causal(lengths, frames)
+    return masking.sample_causal(lengths, frames)
 
 
 def row(recipe: str, window: str, left: int, audit: MaskAudit) -> str:

@@ -1,28 +1,33 @@
-"""The streaming encoder against NeMo's own streaming step: time and memory.
+"""`EncoderStream` against NeMo's own streaming step: time, memory, and the difference to the offline encoder.
 
-Both run on the same model with random weights, in turns, so that a busy machine slows both alike; figures are medians.
-Ours takes audio and computes the features; NeMo's `cache_aware_stream_step` is handed ready features.
+Both run on the same model with random weights, in turns, so that a busy machine slows both alike. Times are medians.
+`EncoderStream` takes audio and computes the features; NeMo's `cache_aware_stream_step` takes features that are ready.
 
     python benchmarks/streaming.py                       # both sizes on the CPU, one thread
     python benchmarks/streaming.py --device cuda         # with CUDA graphs, and the streams that one GPU serves
+    python benchmarks/streaming.py --size small --rounds 3 --unlimited-seconds 2             # a quick look
 """
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from omegaconf import OmegaConf
+from stopwatch import seconds_of
 from tqdm import tqdm
 
 from nemo.collections.asr.models import EncDecCTCModel
 from nemo.collections.asr.modules import ConformerEncoder
-from nemo.collections.asr.parts.streaming.encoder_stream import EncoderStream
+from nemo.collections.asr.parts.streaming import EncoderStream
+from nemo.collections.asr.parts.utils.markdown import markdown_table
 from nemo.collections.asr.parts.utils.streaming_utils import CacheAwareStreamingAudioBuffer, dynamic_context
 
 SIZES = {"small": dict(d_model=176, n_layers=16, n_heads=4), "large": dict(d_model=512, n_layers=17, n_heads=8)}
 """FastConformer as in NeMo's NEST configs: 13 and 109 million weights in the encoder."""
+
+RATE = 16000
+"""Samples per second."""
 
 FRAME = 1280
 """Samples of an encoder frame, 80 ms."""
@@ -46,7 +51,7 @@ def build_model(size: str, device: str) -> EncDecCTCModel:
         encoder=dict(_target_=f"{modules}.ConformerEncoder", **encoder, **SIZES[size]),
         decoder=dict(_target_=f"{modules}.ConvASRDecoder", **decoder),
         labels=letters,
-        sample_rate=16000,
+        sample_rate=RATE,
     )
     return EncDecCTCModel(OmegaConf.create(config)).eval().to(device)
 
@@ -77,62 +82,61 @@ class NemoStream:
         self._caches = outputs[2:5]
 
 
-def seconds(call: Callable[[], object], device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    begin = time.perf_counter()
-    call()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
+def noise(samples: int, batch_size: int = 1, device: str = "cpu") -> torch.Tensor:
+    """`[B, N]`"""
+    return 0.1 * torch.randn(batch_size, samples, device=device)
 
 
 def in_turns(calls: list[Callable[[], object]], rounds: int, device: str, title: str) -> list[float]:
     """The median seconds of each call, all of them called in turns."""
-    times = [[seconds(call, device) for call in calls] for _ in tqdm(range(rounds), desc=title, leave=False)]
+    device = torch.device(device)
+    times = [[seconds_of(call, device) for call in calls] for _ in tqdm(range(rounds), desc=title, leave=False)]
     return [statistics.median(column) for column in zip(*times, strict=True)]
 
 
-def warmed(stream: EncoderStream, audio: torch.Tensor) -> Callable[[], object]:
-    """Fills the history of a stream; then each call pushes `audio` (one step's worth)."""
+def with_history(stream: EncoderStream, audio: torch.Tensor) -> Callable[[], object]:
+    """A call that pushes `audio`, of one step, into a stream whose left context is full."""
     for _ in range(max(4, -(-stream.context.left // stream.frames_per_step) + 2)):
         stream.push(audio)
     return lambda: stream.push(audio)
 
 
-def one_frame_a_step(model: EncDecCTCModel, device: str, rounds: int, rows: list[list[str]], size: str) -> None:
+def single_frame_steps(model: EncDecCTCModel, size: str, device: str, rounds: int) -> list[str]:
+    """A step of one frame, NeMo's and ours."""
     nemo = NemoStream(model.encoder, [160, 0])
-    ours = warmed(EncoderStream(model, "low"), 0.1 * torch.randn(1, FRAME))
+    ours = with_history(EncoderStream(model, "low"), noise(FRAME))
     in_turns([nemo.step, ours], 3, device, "warm-up")
-    theirs, own = in_turns([nemo.step, ours], rounds, device, f"{size} [160, 0]")
-    rows.append([size, "[160, 0], 1 frame a step", ms(theirs), ms(own), f"{own / theirs:.2f} x NeMo's time"])
+    nemo_time, our_time = in_turns([nemo.step, ours], rounds, device, f"{size} [160, 0]")
+    ratio = f"{our_time / nemo_time:.2f} x NeMo's time"
+    return [size, "[160, 0], 1 frame per step", ms(nemo_time), ms(our_time), ratio]
 
 
-def bulk(model: EncDecCTCModel, device: str, rounds: int, rows: list[list[str]], size: str) -> None:
-    single = warmed(EncoderStream(model, "low"), 0.1 * torch.randn(1, FRAME))
-    ten = warmed(EncoderStream(model, "low", frames_per_step=10), 0.1 * torch.randn(1, 10 * FRAME))
-    one, many = in_turns([single, ten], rounds, device, f"{size} bulk")
-    rows.append(
-        [size, "[160, 0], 10 frames a step", "", ms(many), f"{10 * one / many:.1f} x the frames a second of 1"]
-    )
+def ten_frame_steps(model: EncDecCTCModel, size: str, device: str, rounds: int) -> list[str]:
+    """Our step of ten frames, against ten steps of one frame."""
+    single = with_history(EncoderStream(model, "low"), noise(FRAME))
+    ten = with_history(EncoderStream(model, "low", frames_per_step=10), noise(10 * FRAME))
+    single_time, ten_time = in_turns([single, ten], rounds, device, f"{size} 10 frames per step")
+    ratio = f"{10 * single_time / ten_time:.1f} x the throughput of 1 frame per step"
+    return [size, "[160, 0], 10 frames per step", "", ms(ten_time), ratio]
 
 
-def unlimited(model: EncDecCTCModel, device: str, rounds: int, rows: list[list[str]], size: str) -> None:
-    """NeMo's step always attends to its whole cache, so that a few steps tell the time of all."""
-    nemo = NemoStream(model.encoder, [-1, 0])
+def unlimited_steps(model: EncDecCTCModel, size: str, device: str, rounds: int, seconds: int) -> list[str]:
+    """Steps with an unlimited left context.
+
+    NeMo's step attends to its whole cache at any time, so `rounds` steps are enough for its time. Ours attends to the
+    frames so far, so the mean of all steps is taken.
+    """
+    nemo, stream, audio = NemoStream(model.encoder, [-1, 0]), EncoderStream(model, "unlimited"), noise(FRAME)
     nemo.step()
-    theirs, own = [], []
-    audio = 0.1 * torch.randn(1, FRAME)
-    stream = EncoderStream(model, "unlimited")
-    steps = 30 * 16000 // FRAME
+    nemo_times, our_times = [], []
+    steps = seconds * RATE // FRAME
     for step in tqdm(range(steps), desc=f"{size} unlimited", leave=False):
-        own.append(seconds(lambda: stream.push(audio), device))
-        if step % (steps // rounds) == 0:
-            theirs.append(seconds(nemo.step, device))
-    nemo_mean, own_mean = statistics.median(theirs), statistics.fmean(own)
-    rows.append(
-        [size, "[-1, 0], mean of the first 30 s", ms(nemo_mean), ms(own_mean), f"{nemo_mean / own_mean:.0f} x faster"]
-    )
+        our_times.append(seconds_of(lambda: stream.push(audio), torch.device(device)))
+        if step % max(1, steps // rounds) == 0:
+            nemo_times.append(seconds_of(nemo.step, torch.device(device)))
+    nemo_time, our_time = statistics.median(nemo_times), statistics.fmean(our_times)
+    setting = f"[-1, 0], mean of the first {seconds} s"
+    return [size, setting, ms(nemo_time), ms(our_time), f"{nemo_time / our_time:.0f} x faster"]
 
 
 def memory(model: EncDecCTCModel, size: str) -> list[list[str]]:
@@ -140,7 +144,7 @@ def memory(model: EncDecCTCModel, size: str) -> list[list[str]]:
     rows = []
     for context in ("very_low", "low", "medium", "high"):
         stream = EncoderStream(model, context)
-        stream.push(0.1 * torch.randn(1, 4 * FRAME + 77))
+        stream.push(noise(4 * FRAME + 77))
         held = stream.memory()
         encoder = model.encoder
         frames = 2 * stream.context.left + encoder.conv_kernel_size - 1
@@ -162,7 +166,7 @@ def memory(model: EncDecCTCModel, size: str) -> list[list[str]]:
 
 @torch.inference_mode()
 def nemo_streamed(model: EncDecCTCModel, audio: torch.Tensor) -> torch.Tensor:
-    """Frames `[D, T]` of NeMo's streaming loop, as its example scripts run it, at the model's present context."""
+    """Encoder frames `[D, S]` of NeMo's streaming loop, as its examples run it, at the model's present context."""
     buffer = CacheAwareStreamingAudioBuffer(model=model)
     buffer.append_audio(audio[0].numpy())
     encoder, frames = model.encoder, []
@@ -181,9 +185,9 @@ def nemo_streamed(model: EncDecCTCModel, audio: torch.Tensor) -> torch.Tensor:
     return torch.cat(frames, dim=-1)
 
 
-def differences(model: EncDecCTCModel, size: str) -> list[list[str]]:
-    """The largest difference to the offline encoder over 16 s, of NeMo's stream and of ours."""
-    audio, rows = 0.1 * torch.randn(1, 16 * 16000), []
+def differences(model: EncDecCTCModel, size: str, seconds: int) -> list[list[str]]:
+    """The largest difference to the offline encoder, of NeMo's stream and of ours."""
+    audio, rows = noise(seconds * RATE), []
     for context in ([16, 0], [80, 0], [160, 0]):
         with dynamic_context(model, context), torch.inference_mode():
             features, lengths = model.preprocessor(
@@ -191,8 +195,8 @@ def differences(model: EncDecCTCModel, size: str) -> list[list[str]]:
             )
             offline = model.encoder(audio_signal=features, length=lengths)[0][0].cpu()
             theirs = nemo_streamed(model, audio)
-        stream = EncoderStream(model, context)
-        ours = torch.cat([stream.push(audio)[0], stream.finish()[0]], dim=-1)[0].cpu()
+        with EncoderStream(model, context) as stream:
+            ours = torch.cat([stream.push(audio)[0], stream.finish()[0]], dim=-1)[0].cpu()
         shared = min(theirs.shape[1], ours.shape[1])
         gaps = [(frames[:, :shared] - offline[:, :shared]).abs().max().item() for frames in (theirs, ours)]
         rows.append([size, str(context), f"{gaps[0]:.1e}", f"{gaps[1]:.1e}"])
@@ -203,28 +207,20 @@ def on_gpu(model: EncDecCTCModel, rounds: int, size: str) -> tuple[list[list[str
     """Graphed steps against NeMo's eager ones, and how many streams keep up with real time."""
     rows, served = [], []
     for batch in (1, 8, 64, 256, 1024):
-        audio = 0.1 * torch.randn(batch, FRAME, device="cuda")
+        audio = noise(FRAME, batch, "cuda")
         nemo = NemoStream(model.encoder, [160, 0], batch)
         calls = [nemo.step]
         for graphs in (False, True):
-            calls.append(warmed(EncoderStream(model, "low", batch_size=batch, cuda_graphs=graphs), audio))
+            calls.append(with_history(EncoderStream(model, "low", batch_size=batch, cuda_graphs=graphs), audio))
         in_turns(calls, 20, "cuda", "warm-up")
-        theirs, eager, graphed = in_turns(calls, rounds, "cuda", f"{size} batch {batch}")
-        rows.append([size, str(batch), ms(theirs), ms(eager), ms(graphed), f"{graphed / theirs:.3f}"])
+        nemo_time, eager, graphed = in_turns(calls, rounds, "cuda", f"{size} batch {batch}")
+        rows.append([size, str(batch), ms(nemo_time), ms(eager), ms(graphed), f"{graphed / nemo_time:.3f}"])
         served.append([size, str(batch), ms(graphed), f"{batch * 0.08 / graphed:.0f}"])
     return rows, served
 
 
 def ms(value: float) -> str:
     return f"{1000 * value:.2f} ms"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
 
 
 def main() -> None:
@@ -234,6 +230,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--rounds", type=int, default=60, help="measured steps of each kind")
     parser.add_argument("--unlimited-rounds", type=int, default=3, help="steps of NeMo's unlimited stream (slow)")
+    parser.add_argument("--unlimited-seconds", type=int, default=30, help="audio of our unlimited stream")
+    parser.add_argument("--difference-seconds", type=int, default=16, help="audio for the difference to offline")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
@@ -243,26 +241,26 @@ def main() -> None:
     gpu: tuple[list[list[str]], list[list[str]]] = ([], [])
     for size in SIZES if options.size == "both" else [options.size]:
         model = build_model(size, options.device)
-        one_frame_a_step(model, options.device, options.rounds, times, size)
-        bulk(model, options.device, options.rounds, times, size)
-        unlimited(model, options.device, options.unlimited_rounds, times, size)
+        times.append(single_frame_steps(model, size, options.device, options.rounds))
+        times.append(ten_frame_steps(model, size, options.device, options.rounds))
+        times.append(unlimited_steps(model, size, options.device, options.unlimited_rounds, options.unlimited_seconds))
         memories += memory(model, size)
-        gaps += differences(model, size)
+        gaps += differences(model, size, options.difference_seconds)
         if options.device == "cuda":
-            for kept, new in zip(gpu, on_gpu(model, options.rounds, size), strict=True):
-                kept += new
+            for rows, new in zip(gpu, on_gpu(model, options.rounds, size), strict=True):
+                rows += new
     print(f"\n{options.device}, {options.threads} thread(s), torch {torch.__version__}, batch 1, medians\n")
-    print(table(["size", "context", "NeMo", "ours", "ratio"], times))
+    print(markdown_table(["size", "context", "NeMo", "ours", "ratio"], times))
     print("\nMemory of a stream\n")
-    head = ["size", "context", "arithmetic", "caches", "ratio", "waiting", "shared positions", "copied weights"]
-    print(table(head, memories))
-    print("\nLargest difference to the offline encoder, 16 s of noise\n")
-    print(table(["size", "context", "NeMo's stream", "ours"], gaps))
+    header = ["size", "context", "arithmetic", "caches", "ratio", "waiting", "shared positions", "copied weights"]
+    print(markdown_table(header, memories))
+    print(f"\nLargest difference to the offline encoder, {options.difference_seconds} s of noise\n")
+    print(markdown_table(["size", "context", "NeMo's stream", "ours"], gaps))
     if gpu[0]:
-        print("\n[160, 0], one frame a step\n")
-        print(table(["size", "batch", "NeMo eager", "ours eager", "ours graphed", "graphed / NeMo"], gpu[0]))
+        print("\n[160, 0], one frame per step\n")
+        print(markdown_table(["size", "batch", "NeMo eager", "ours eager", "ours graphed", "graphed / NeMo"], gpu[0]))
         print("\nStreams in real time on this GPU (batch x 80 ms / step)\n")
-        print(table(["size", "batch", "step", "streams"], gpu[1]))
+        print(markdown_table(["size", "batch", "step", "streams"], gpu[1]))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+else:
+    Loader = object
 
 __version__ = "0.1.0"
 
@@ -58,11 +60,12 @@ class OverlayFinder:
             return self._find_moved(name, path, target)
         # Within a new package of ours, the other finders know our own file alone.
         theirs = None if _lies_in(path, self.tree) else self._ask_others(name, path, target)
-        if theirs is not None and carries_our_half(theirs):
+        if carries_our_half(theirs):
             return theirs
         self._check_once()
+        loader = OverlayLoader(ours, theirs.loader if theirs is not None else None)
         spec = theirs or ours
-        spec.loader = OverlayLoader(ours, theirs and theirs.loader)
+        spec.loader = loader
         return spec
 
     def find_ours(self, name: str) -> "ModuleSpec | None":
@@ -104,27 +107,30 @@ class OverlayFinder:
             self._checked = True
 
 
-class OverlayLoader:
+class OverlayLoader(Loader):
     """Executes NeMo's file, where NeMo has one, and then ours, in one module."""
 
     def __init__(self, ours: "ModuleSpec", theirs: "Loader | None" = None) -> None:
-        self._ours, self._our_loader, self._theirs = ours, ours.loader, theirs
+        assert ours.loader is not None and ours.origin is not None  # as `find_ours` gives it
+        self._our_file, self._our_loader, self._theirs = ours.origin, ours.loader, theirs
 
     def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
         return (self._theirs or self._our_loader).create_module(spec)
 
     def exec_module(self, module: "ModuleType") -> None:
+        spec = module.__spec__
+        assert spec is not None  # importlib has set it
         # From here on the module is NeMo's own, to whatever reads its source, data or resources through its loader.
-        module.__spec__.loader = module.__loader__ = self._theirs or self._our_loader
+        spec.loader = module.__loader__ = self._theirs or self._our_loader
         if self._theirs is not None:
             self._theirs.exec_module(module)
         self._exec_ours(module)
-        laid_over[module.__name__] = (self._ours.origin, self._theirs and module.__spec__.origin)
+        laid_over[module.__name__] = (self._our_file, None if self._theirs is None else spec.origin)
 
     def _exec_ours(self, module: "ModuleType") -> None:
         import linecache
 
-        file = self._ours.origin
+        file = self._our_file
         # Tracebacks find the lines of a file in a zipped app through the module's loader, and that is NeMo's.
         linecache.lazycache(file, {"__name__": module.__name__, "__loader__": self._our_loader})
         try:
@@ -156,7 +162,10 @@ def install() -> bool:
         finder = OverlayFinder(find_tree())
         late = _imported_without_us(finder)
         if late:
-            raise RuntimeError(f"call nemo_overlay.install() before NeMo is imported: {', '.join(late)} already are")
+            raise RuntimeError(
+                f"nemo_overlay.install() must be called before modules of NeMo are imported; got {', '.join(late)} "
+                "imported already"
+            )
         sys.meta_path.insert(0, finder)
     return True
 
@@ -181,8 +190,10 @@ def find_tree() -> str:
     return beside if is_clone and not os.path.isdir(inside) else inside
 
 
-def carries_our_half(spec: "ModuleSpec") -> bool:
+def carries_our_half(spec: "ModuleSpec | None") -> bool:
     """Whether NeMo's own source of this module has our half written into it."""
+    if spec is None:
+        return False
     get_source = getattr(spec.loader, "get_source", None)
     source = get_source(spec.name) if get_source else None
     return source is not None and IN_TREE_MARK in source
@@ -201,7 +212,7 @@ def _is_nvidias_nemo() -> bool:
 
 def _belongs_to_nemo(path: "Sequence[str] | None") -> bool:
     """Whether `path`, where a package looks for its modules, lies in NVIDIA's NeMo and not in a namesake."""
-    return _is_nvidias_nemo() and _lies_in(path, os.path.dirname(sys.modules["nemo.package_info"].__file__))
+    return _is_nvidias_nemo() and _lies_in(path, os.path.dirname(sys.modules["nemo.package_info"].__file__ or ""))
 
 
 def _lies_in(path: "Sequence[str] | None", root: str) -> bool:

@@ -1,4 +1,4 @@
-"""What must hold before our half is laid over a NeMo, and the words for when it does not."""
+"""What is checked before our half is laid over a NeMo, and the messages for when it does not hold."""
 
 import ast
 import os
@@ -11,9 +11,9 @@ from types import ModuleType
 import nemo_overlay
 from nemo_overlay import OverlayError
 
-# Where NeMo 2.7 and 3.0 differ for our half: 2.7 draws masks utterance by utterance, in another way, with blocks of 8
-# frames in short utterances. Ours are drawn alike on both, as 3.0 draws them; only the tests that compare with NeMo's
-# own masks ask which NeMo it is. All else that our half rests on is the same in both.
+# NeMo 2.7 and 3.0 sample masks differently: 2.7 utterance by utterance, with blocks of 8 frames in short utterances.
+# Our half samples them as 3.0 does on both, so only tests that compare with NeMo's own masks depend on the version.
+# What our half uses of NeMo otherwise is the same in both.
 OLDEST_NEMO = (2, 7, 3)
 FIRST_UNSUPPORTED_NEMO = (3, 1)
 SUPPORTED_RANGE = ">={},<{}".format(*(".".join(map(str, v)) for v in (OLDEST_NEMO, FIRST_UNSUPPORTED_NEMO)))
@@ -46,12 +46,12 @@ def stated_version(package_info: str) -> str | None:
     }
     if stated.get("__package_name__") != "nemo_toolkit" or not {"MAJOR", "MINOR", "PATCH"} <= stated.keys():
         return None
-    return "{MAJOR}.{MINOR}.{PATCH}".format(**stated)
+    return ".".join(str(stated[part]) for part in ("MAJOR", "MINOR", "PATCH"))
 
 
 def describe_running_nemo() -> str:
     """The version and place of the imported NeMo, and on which side of the supported range it is."""
-    version, place = running_version(), os.path.dirname(sys.modules["nemo.package_info"].__file__)
+    version, place = running_version(), os.path.dirname(sys.modules["nemo.package_info"].__file__ or "")
     side = "within" if is_supported(version) else "outside"
     return f"NeMo {version} at {place} is {side} {SUPPORTED_RANGE}"
 
@@ -88,16 +88,16 @@ def copies_on_path(path: Iterable[str]) -> list[str]:
 
 
 def describe_copies(copies: Iterable[str]) -> str:
-    """What to tell a user who has several installs of ours on the path."""
+    """The error for several installs of ours on the path."""
     return (
-        f"nemo-streaming-ssl is installed more than once on sys.path: {', '.join(copies)}. Keep one: remove the "
-        "others with `pip uninstall nemo-streaming-ssl` in the environment that each belongs to, or take their "
-        "folder out of PYTHONPATH."
+        f"nemo-streaming-ssl must be installed once on sys.path; got {', '.join(copies)}; remove all but one with "
+        "`pip uninstall nemo-streaming-ssl` in the environment that each belongs to, or take their folder out of "
+        "PYTHONPATH"
     )
 
 
 def describe_failure(module: ModuleType, file: str, error: Exception) -> str:
-    """What to tell a user when our half of a module fails: the file, the NeMo it met, and the cause."""
+    """The error for a file of ours that fails: the file, the cause, and the NeMo that it met."""
     return (
         f"{file}, which nemo-streaming-ssl lays over {module.__name__}, failed: {type(error).__name__}: {error} "
         f"({describe_running_nemo()})"

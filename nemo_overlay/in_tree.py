@@ -1,8 +1,8 @@
-"""Our half written into a NeMo source tree, for those who keep a fork: the same code, without the overlay.
+"""Writes our half into a NeMo source tree, for those who maintain a fork: the same code, without the overlay.
 
-A file that NeMo has gets ours appended, under a line that marks it; the others are added. The tree is changed
-as a whole or not at all: all new texts and NeMo's own are staged beside it before the first file is replaced, and any
-interruption puts NeMo's back, at the latest when `apply` is next called.
+Our text is appended to each file that NeMo has, under a line that marks it; other files are added. Either the whole
+tree is changed or nothing is: all new texts and NeMo's own are staged beside it before the first file is replaced.
+After an interruption NeMo's files are put back, at the latest when `apply` is next called.
 """
 
 import difflib
@@ -45,7 +45,7 @@ def our_files() -> Iterator[tuple[str, Path]]:
     """Each file of our half: its path in a NeMo tree (``nemo/collections/asr/...``) and where it lies here."""
     tree = Path(find_tree())
     if not tree.is_dir():
-        raise FileNotFoundError(f"{tree} is not a folder: our half can only be listed where it is unpacked")
+        raise FileNotFoundError(f"our half of NeMo must be in a folder to be listed; got {tree}; unpack the zip file")
     for file in sorted(tree.rglob("*.py")):
         yield f"nemo/{file.relative_to(tree).as_posix()}", file
 
@@ -57,12 +57,14 @@ def plan(root: Path) -> list[Change]:
         NotApplicable: `root` holds no NeMo, one outside the supported range, or one that has our half already.
     """
     if (root / _STAGE).exists():
-        raise NotApplicable(f"an earlier apply to {root} was cut off; apply puts NeMo's files back before it starts")
+        raise NotApplicable(
+            f"an earlier apply to {root} was interrupted; run apply, which first puts NeMo's files back"
+        )
     _check_is_nemo(root)
     changes = [_merge(name, _read(root / name), ours.read_text(encoding="utf-8")) for name, ours in our_files()]
     patched = [change.file for change in changes if change.before and IN_TREE_MARK in change.before]
     if patched:
-        raise NotApplicable(f"{root} has our half already: see {patched[0]}")
+        raise NotApplicable(f"DIR must be a NeMo without our half; got {root}, which has it in {patched[0]}")
     return changes
 
 
@@ -101,10 +103,12 @@ def _check_is_nemo(root: Path) -> None:
     package_info = _read(root / "nemo" / "package_info.py")
     version = package_info and stated_version(package_info)
     if not version or not (root / "nemo" / "collections" / "asr" / "__init__.py").is_file():
-        inside = " (give the folder that holds the folder nemo)" if (root / "package_info.py").exists() else ""
-        raise NotApplicable(f"{root} is not a NeMo source tree: it has no nemo/ with NVIDIA's package_info.py{inside}")
+        inside = "; give the folder that holds the folder nemo" if (root / "package_info.py").exists() else ""
+        raise NotApplicable(
+            f"DIR must be a NeMo source tree; got {root}, which has no nemo/ with NVIDIA's package_info.py{inside}"
+        )
     if not is_supported(version):
-        raise NotApplicable(f"{root} is NeMo {version}; supported is {SUPPORTED_RANGE}")
+        raise NotApplicable(f"DIR must be a NeMo {SUPPORTED_RANGE}; got {root}, which is NeMo {version}")
 
 
 def _merge(name: str, before: str | None, ours: str) -> Change:
@@ -116,7 +120,7 @@ def _merge(name: str, before: str | None, ours: str) -> Change:
     try:
         compile(after, name, "exec", dont_inherit=True)
     except SyntaxError as error:
-        raise NotApplicable(f"our half of {name} does not follow NeMo's own text: {error}") from error
+        raise NotApplicable(f"{name} must be NeMo's own file; got one that ours cannot follow: {error}") from error
     return Change(name, before, after)
 
 

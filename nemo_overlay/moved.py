@@ -9,14 +9,13 @@ from types import ModuleType
 
 _PARTS = "nemo.collections.asr.parts"
 
-# Old name of a module -> the modules that hold its public names now.
+# Name of a module in the first version -> the modules that hold its public names now.
 MOVED: dict[str, tuple[str, ...]] = {
-    # 0.1.0
     f"{_PARTS}.utils.attention_context": (f"{_PARTS}.attention_context",),
-    f"{_PARTS}.utils.conformer_step": (f"{_PARTS}.streaming.conformer_step",),
+    f"{_PARTS}.utils.conformer_step": (f"{_PARTS}.streaming.conformer_step", f"{_PARTS}.streaming.step_state"),
     f"{_PARTS}.utils.context_drawing": (f"{_PARTS}.attention_context.callback",),
     f"{_PARTS}.utils.context_metrics": (f"{_PARTS}.attention_context.metrics",),
-    f"{_PARTS}.utils.encoder_stream": (f"{_PARTS}.streaming.encoder_stream",),
+    f"{_PARTS}.utils.encoder_stream": (f"{_PARTS}.streaming.encoder_stream", f"{_PARTS}.streaming.stream_memory"),
     f"{_PARTS}.utils.graphed_step": (f"{_PARTS}.streaming.graphed_step",),
     f"{_PARTS}.utils.online_features": (f"{_PARTS}.streaming.online_features",),
     f"{_PARTS}.utils.ragged_queue": (f"{_PARTS}.streaming.ragged_queue",),
@@ -24,7 +23,7 @@ MOVED: dict[str, tuple[str, ...]] = {
 }
 
 # Old name of a class or function in one of these modules -> its name now.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"ContextDrawing": "ContextSampling", "context_drawing_of": "sampled_context"}
 
 
 def find_moved(name: str) -> ModuleSpec:

@@ -14,14 +14,14 @@ from nemo_overlay.in_tree import our_files
 def report() -> str:
     """NeMo's version and place, whether the overlay is active or why not, and each module of ours."""
     nemo = find_spec("nemo")
-    version = nemo and _version(nemo)
+    version = None if nemo is None else _version(nemo)
     lines = [
         f"nemo-streaming-ssl {nemo_overlay.__version__} at {os.path.dirname(nemo_overlay.__file__)}",
         _describe_nemo(nemo, version),
     ]
     obstacle = _obstacle(nemo, version)
     lines.append(f"overlay: not active: {obstacle}" if obstacle else "overlay: active")
-    if version:
+    if nemo is not None and version is not None:
         lines += _modules(nemo)
     return "\n".join(lines)
 
@@ -45,7 +45,7 @@ def _obstacle(nemo: ModuleSpec | None, version: str | None) -> str | None:
         return describe_copies(copies)
     if not nemo_overlay.is_active():
         return "this copy is not installed here (pip install .), and nothing called nemo_overlay.install()"
-    if version is None:
+    if nemo is None or version is None:
         return "there is no NeMo to lay it over"
     if any(kind == "in NeMo" for kind, _ in _kinds(nemo)):
         return "this NeMo has our half written into it (python -m nemo_overlay apply)"
@@ -69,7 +69,8 @@ def _kinds(nemo: ModuleSpec) -> Iterator[tuple[str, str]]:
 
 def _version(nemo: ModuleSpec) -> str | None:
     package_info = _find_in(nemo, "nemo.package_info")
-    return package_info and stated_version(package_info.loader.get_source("nemo.package_info") or "")
+    get_source = getattr(package_info and package_info.loader, "get_source", None)
+    return stated_version(get_source("nemo.package_info") or "") if get_source else None
 
 
 def _find_in(nemo: ModuleSpec, name: str) -> ModuleSpec | None:

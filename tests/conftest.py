@@ -9,6 +9,22 @@ import pytest
 
 pytest_plugins = ["training_fixtures", "recipe_fixtures"]
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs of the script are slow; tests that need a GPU are skipped where there is none."""
+    for item in items:
+        if "pretrain" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+        if item.get_closest_marker("gpu") is not None and not _has_gpu():
+            item.add_marker(pytest.mark.skip(reason="there is no GPU"))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "examples" / "asr" / "conf" / "ssl" / "nest"
 RECORDED = REPOSITORY.parent / "shared" / "speech"
@@ -100,3 +116,13 @@ def audio() -> tuple:
     lengths = torch.tensor([64000, 41613])
     samples[1, 41613:] = 0
     return 0.1 * samples, lengths
+
+
+@pytest.fixture
+def warnings(monkeypatch) -> list[str]:
+    """Fills with the warnings that NeMo's logger is given during the test."""
+    from nemo.utils import logging
+
+    given = []
+    monkeypatch.setattr(logging, "warning", lambda message, *args, **kwargs: given.append(str(message)))
+    return given

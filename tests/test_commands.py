@@ -76,6 +76,8 @@ cd "$OLDPWD/source" && exec "$python" -m pip install . --quiet --no-deps --no-bu
 }
 
 pytestmark = [
+    pytest.mark.documents,
+    pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="the documents' commands are those of a POSIX shell"),
     pytest.mark.skipif(
         f"nemo_toolkit[asr]=={nemo.__version__}" not in (REPOSITORY / "requirements.txt").read_text(),

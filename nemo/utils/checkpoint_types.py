@@ -59,9 +59,9 @@ def allow_checkpoint_types() -> None:
     Those of OmegaConf, paths, and the dataclasses and enums of all NeMo modules that are imported so far: NeMo makes
     configs from them (of decoding, for example). A second call adds what was imported since.
     """
-    torch.serialization.add_safe_globals([*_OF_OMEGACONF, *_OF_ENTRIES, *_OTHERS, *_config_types_of_nemo()])
+    types: list[Any] = [*_OF_OMEGACONF, *_OF_ENTRIES, *_OTHERS, *_config_types_of_nemo()]
     # `Optional[int]` is pickled as a call of this function.
-    torch.serialization.add_safe_globals([(_subscripted_generic, "_operator.getitem")])
+    torch.serialization.add_safe_globals([*types, (_subscripted_generic, "_operator.getitem")])
 
 
 def _subscripted_generic(generic: Any, parameters: Any) -> Any:

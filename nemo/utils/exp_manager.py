@@ -89,7 +89,7 @@ def newest_sound_checkpoint(folder: Path, resume_past_end: bool = False) -> Path
         )
     if faults:
         logging.warning(f"Checkpoints that cannot be resumed from are skipped:{listed}")
-    return max(sound, key=sound.get)
+    return max(sound, key=lambda file: sound[file])
 
 
 def _steps_of(file: Path) -> int:

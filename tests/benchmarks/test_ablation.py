@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("espeakng_loader", reason="the ablation's speech is synthesised by espeakng-loader")
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 import ablation  # noqa: E402

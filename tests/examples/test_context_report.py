@@ -276,6 +276,7 @@ def of_colour(pixels: np.ndarray, colour: str) -> np.ndarray:
     return np.abs(pixels - wanted).max(axis=2) <= 1
 
 
+@pytest.mark.slow
 def test_drawing_a_model_gives_a_picture_of_each_context_and_one_of_all(tiny_model, tmp_path):
     presets = {name: [16, 0] for name in CONTEXT_PRESETS if name != "unlimited"}
     model = tiny_model({"context_presets": presets}).train()
@@ -348,6 +349,7 @@ def test_a_reach_is_told_in_words():
 # ------------------------------------------------------------------------------------------------------- command line
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_pictures_and_leaves_out_what_cannot_be_used(tmp_path, capsys):
     speech(tmp_path / "long.wav", 8.0)
     speech(tmp_path / "short.wav", 0.05)

@@ -16,6 +16,7 @@ def perplexity(ids: torch.Tensor) -> float:
     return float((-(shares * shares.log()).sum()).exp())
 
 
+@pytest.mark.slow
 def test_targets_do_not_collapse_as_they_do_without_normalisation(tiny_config, tmp_path):
     pytest.importorskip("espeakng_loader")
     corpus = make_corpus(tmp_path, progress=False)

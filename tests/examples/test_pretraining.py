@@ -81,6 +81,7 @@ def scalars(folder: Path, name: str) -> list[float]:
     return values
 
 
+@pytest.mark.slow
 def test_the_script_pretrains_logs_saves_and_resumes(manifests, tmp_path):
     printed = run_script(manifests, tmp_path, steps=4)
     assert "Validation by attention context" in printed and "[320, 0]" in printed

@@ -126,6 +126,7 @@ def test_the_first_frame_comes_with_the_first_window(folder):
     assert 0 < result.first_computing < result.computing
 
 
+@pytest.mark.slow  # the first conversion compiles the resampler
 @pytest.mark.parametrize(("name", "said"), [("stereo", "2 channel.*--convert"), ("slow", "8000 Hz.*--convert")])
 def test_other_recordings_are_refused_unless_converted(folder, name, said):
     with pytest.raises(ValueError, match=said):

@@ -12,6 +12,8 @@ from overlay_trees import (
     write_files,
 )
 
+from nemo_overlay import in_tree
+
 
 @pytest.fixture
 def nemo(tmp_path: Path) -> Path:
@@ -29,6 +31,14 @@ def built(tmp_path: Path) -> Path:
 def build_ours(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
     """Makes a folder that holds a built install of ours with the given half."""
     return lambda ours: lay_out_built(tmp_path / "built", ours)
+
+
+@pytest.fixture
+def our_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-in for our half, which the commands then write and compare."""
+    tree = write_files(tmp_path / "ours", OURS)
+    monkeypatch.setattr(in_tree, "find_tree", lambda: str(tree))
+    return tree
 
 
 @pytest.fixture(scope="session")

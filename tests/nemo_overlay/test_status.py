@@ -58,7 +58,7 @@ def test_it_says_when_the_version_is_not_supported(nemo, built):
 def test_it_says_when_there_are_two_installs(nemo, built, tmp_path):
     other = lay_out_built(tmp_path / "other")
     shown = output(ACTIVATE + STATUS, nemo, built, other).splitlines()
-    assert shown[2].startswith("overlay: not active: nemo-streaming-ssl is installed more than once")
+    assert shown[2].startswith("overlay: not active: nemo-streaming-ssl must be installed once")
     assert f"{built}/nemo_overlay, {other}/nemo_overlay" in shown[2]
 
 

@@ -183,7 +183,7 @@ class TestSearch:
         (folder / "run--last.ckpt").touch()
         assert resume() == "run--last.ckpt"
         callback = NeMoModelCheckpoint(dirpath=str(folder))
-        trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=[callback], enable_progress_bar=False)
+        trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=[callback], max_steps=1)
         trainer.ckpt_path = str(folder / "run--last.ckpt")
         with pytest.raises(ValueError, match="complete checkpoint; got .*run--last.ckpt, but the file is empty"):
             trainer.fit(BoringModel())

@@ -21,7 +21,7 @@ from nemo.collections.asr.modules import AudioToMelSpectrogramPreprocessor
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.modules.ssl_modules import block_masks
 from nemo.collections.asr.modules.ssl_modules.mask_audit import blind_frames
-from nemo.collections.asr.modules.ssl_modules.masking import CausalDraw, RandomBlockMasking
+from nemo.collections.asr.modules.ssl_modules.masking import CausalSample, RandomBlockMasking
 from nemo.collections.asr.modules.ssl_modules.target_alignment import subsampling_right_edge
 from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS, AttentionContext
 from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, calc_length
@@ -209,7 +209,7 @@ class MaskSettings:
             own_way=own_way,
         )
 
-    def draw(self, way: WayOfMasking, lengths: Tensor, left: int, generator: torch.Generator) -> CausalDraw:
+    def draw(self, way: WayOfMasking, lengths: Tensor, left: int, generator: torch.Generator) -> CausalSample:
         """Draws masks [B, T] for utterances of `lengths` [B], in frames of the mask, as training would."""
         processor = RandomBlockMasking(
             feat_in=1,
@@ -224,8 +224,8 @@ class MaskSettings:
         longest = int(lengths.max())
         if way.causal_window is None:
             mask = processor.sample(lengths, longest, generator=generator)
-            return CausalDraw(mask, block_masks.whole_utterance(lengths), None)
-        return processor.draw_causal(lengths, longest, generator=generator)
+            return CausalSample(mask, block_masks.whole_utterance(lengths), None)
+        return processor.sample_causal(lengths, longest, generator=generator)
 
     def blind(self, mask: Tensor, lengths: Tensor, left: int) -> Tensor:
         """Which encoder frames `audit_masks` counts as blind targets, bool [B, G]."""

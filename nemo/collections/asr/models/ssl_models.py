@@ -84,7 +84,6 @@ class EncDecMaskedTokenPredModel(
         self.codebook_health: CodebookHealth | None = None
         self._codebook_logs: CodebookLogs | None = None
         self._last_validation = {}
-        self._mask_lengths: Tensor | None = None
         if self.attention_context is not None:
             self._align(self.attention_context)
         restore_config(self.cfg, as_written)
@@ -180,7 +179,8 @@ class EncDecMaskedTokenPredModel(
 
         `mask` `[B, T]` (feature frames; encoder frames after the convolutions) takes the place of a sampled one.
         """
-        left = None if context is None else self.attention_context.left_for_masking(context)
+        owner = self.attention_context
+        left = None if context is None or owner is None else owner.left_for_masking(context)
         if self.pre_encoder is not None:
             self.pre_encoder.set_masking_enabled(apply_mask, effective_left_context=left, mask=mask)
             try:
@@ -270,7 +270,7 @@ class EncDecDenoiseMaskedTokenPredModel(EncDecMaskedTokenPredModel, NemoEncDecDe
         """The forward's arguments, under NeMo's typed names and under its argument names."""
         return with_forward_names(NemoEncDecDenoiseMaskedTokenPredModel.input_types.fget(self))
 
-    def forward(
+    def forward(  # type: ignore[override]  # NeMo's order of arguments
         self,
         input_signal: Tensor | None = None,
         input_signal_length: Tensor | None = None,

@@ -163,6 +163,7 @@ def test_a_repeatable_loader_leaves_the_random_states_alone_on_an_error_too(work
     assert states() == before
 
 
+@pytest.mark.slow
 def test_a_curriculum_is_a_callback_of_three_lines(trainable, fit):
     class ShortContextsFirst(pl.Callback):
         def on_train_epoch_start(self, trainer, model):
@@ -215,6 +216,7 @@ class TestWhatWrapsTheEncoder:
         assert run.losses == pytest.approx(bare.losses, rel=0.02)
         assert run.losses != bare.losses
 
+    @pytest.mark.slow
     def test_a_compiled_encoder_trains_and_is_compiled_once_for_all_contexts(self, train, bare):
         compiled = []
 

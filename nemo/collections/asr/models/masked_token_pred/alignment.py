@@ -1,5 +1,7 @@
 """What must agree between encoder, masking, tokenizer and loss, set or checked when a model is built."""
 
+from typing import Any
+
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -84,9 +86,7 @@ def loss_config(cfg: DictConfig, target_shift: int) -> DictConfig:
     return OmegaConf.create({**cfg.loss, "target_shift": target_shift})
 
 
-def align_masking(
-    mask_processor: nn.Module, cfg: DictConfig, context: EncoderContext, after_convolutions: bool
-) -> None:
+def align_masking(mask_processor: Any, cfg: DictConfig, context: EncoderContext, after_convolutions: bool) -> None:
     """Gives the mask processor the encoder's units, and the left context of evaluation.
 
     Raises:

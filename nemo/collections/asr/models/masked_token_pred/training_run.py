@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
 from nemo.collections.asr.models.masked_token_pred.optimization import check_optimization
 from nemo.collections.asr.models.masked_token_pred.run_endings import InterruptedRun, LastValidation
 from nemo.collections.asr.models.masked_token_pred.training_data import (
@@ -19,7 +20,7 @@ from nemo.utils import logging
 __all__ = ["TrainingRun"]
 
 
-class TrainingRun:
+class TrainingRun(ModelPart):
     """A mixin of the masked token prediction models."""
 
     def configure_callbacks(self) -> Sequence[Callback] | Callback:

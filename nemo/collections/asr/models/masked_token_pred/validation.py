@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
+from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
 from nemo.collections.asr.models.masked_token_pred.speech_features import SpeechFeatures
 from nemo.collections.asr.parts.attention_context import AttentionContext, ContextTotals
 from nemo.collections.asr.parts.utils.repeatable_data import make_repeatable
@@ -18,7 +19,7 @@ from nemo.utils import logging
 __all__ = ["ContextValidation"]
 
 
-class ContextValidation:
+class ContextValidation(ModelPart):
     """A mixin of the masked token prediction models: `val_loss`, and `val_loss_80_0`, `val_acc_80_0`, ..."""
 
     _validation_contexts: tuple[AttentionContext, ...] | None = None
@@ -91,7 +92,7 @@ class ContextValidation:
             mask = self.mask_processor.sample(lengths.cpu(), max_time, generator=generator)
             return mask.to(features.noisy.device)
         lefts = [context.left for context in self.attention_context.trained if context.left > 0]
-        mask = self.mask_processor.draw_causal(
+        mask = self.mask_processor.sample_causal(
             lengths.cpu(),
             max_time,
             effective_left_context=min(lefts, default=-1),

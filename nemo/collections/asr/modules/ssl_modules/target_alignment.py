@@ -1,19 +1,20 @@
-"""Which encoder frame has seen a token's feature frames, and so can be asked for it."""
+"""Which encoder frame has seen all feature frames of a token, so that it can predict the token."""
 
-import numbers
 from typing import Any
 
 from torch import nn
 
 from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, StackingSubsampling
+from nemo.collections.asr.parts.utils.checks import check_whole_number
 
 __all__ = ["resolve_target_shift", "subsampling_right_edge", "subsampling_target_shift"]
 
 _STRIDING = ("striding", "dw_striding")
+_ALIGNED = (*_STRIDING, "stacking", "stacking_norm")
 
 
 def subsampling_right_edge(pre_encode: nn.Module) -> int:
-    """The last feature frame that encoder frame 0 sees; encoder frame k sees up to `k * factor` frames further.
+    """The last feature frame that encoder frame 0 sees; for encoder frame k it is `k * factor` frames later.
 
     A strided convolution of kernel K that is padded by P on the left ends, for output k, at input `2k + K - 1 - P`;
     the stages are chained. (Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016.)
@@ -36,22 +37,22 @@ def subsampling_right_edge(pre_encode: nn.Module) -> int:
         return edge
     kind = getattr(pre_encode, "_subsampling", type(pre_encode).__name__)
     raise ValueError(
-        f"encoder.subsampling is '{kind}', for which it is not known which feature frames an encoder frame sees; "
-        f"masked token prediction takes {', '.join(_STRIDING)}, stacking or stacking_norm"
+        f"encoder.subsampling must be one of {', '.join(map(repr, _ALIGNED))}; got {kind!r}. "
+        "For others it is not known which feature frames an encoder frame sees"
     )
 
 
 def subsampling_target_shift(pre_encode: nn.Module, factor: int) -> int:
-    """How many encoder frames after k the first one comes that has seen all of token k.
+    """The smallest s for which encoder frame k + s has seen all of token k.
 
-    Token k is made of the feature frames `k * factor .. k * factor + factor - 1`.
+    Token k is made of the feature frames `k * factor ... k * factor + factor - 1`.
 
     Args:
         pre_encode: the encoder's subsampling module.
-        factor: feature frames per encoder frame.
+        factor: feature frames in an encoder frame.
 
     Returns:
-        0 for subsampling that looks ahead or stacks, 1 for causal striding.
+        encoder frames: 0 for subsampling that looks ahead or stacks, 1 for causal striding.
 
     Raises:
         ValueError: as `subsampling_right_edge`.
@@ -61,13 +62,13 @@ def subsampling_target_shift(pre_encode: nn.Module, factor: int) -> int:
 
 
 def resolve_target_shift(value: Any, pre_encode: nn.Module, factor: int) -> int:
-    """The shift that a config asks for.
+    """The target shift that a config's `model.target_shift` means, in encoder frames.
 
     Args:
         value: `auto` for `subsampling_target_shift`, or a whole number of encoder frames >= 0. Under causal striding
-            0 makes the encoder forecast: it has not seen the token's frames yet.
+            0 makes the encoder predict a token whose frames it has not seen yet.
         pre_encode: the encoder's subsampling module.
-        factor: feature frames per encoder frame.
+        factor: feature frames in an encoder frame.
 
     Raises:
         ValueError, TypeError: naming `model.target_shift`, or as `subsampling_right_edge`.
@@ -75,8 +76,4 @@ def resolve_target_shift(value: Any, pre_encode: nn.Module, factor: int) -> int:
     derived = subsampling_target_shift(pre_encode, factor)
     if value == "auto":
         return derived
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"model.target_shift is {value!r}, but must be 'auto' or a whole number >= 0")
-    if value < 0:
-        raise ValueError(f"model.target_shift is {value}, but must be 'auto' or a whole number >= 0")
-    return int(value)
+    return check_whole_number("model.target_shift", value, 0, allowed="'auto' or a whole number >= 0")

@@ -1,4 +1,4 @@
-"""CUDA graphs for a step that is the same every time."""
+"""A function of tensors as a CUDA graph, for steps whose shapes never change."""
 
 from collections.abc import Callable, Hashable, Sequence
 
@@ -11,22 +11,22 @@ _WARM_UP = 3
 
 
 class GraphedStep:
-    """Calls a function of tensors; once it is warm, as a recorded CUDA graph, which costs one launch.
+    """Calls a function of tensors; after a few calls, as a recorded CUDA graph, which costs a single launch.
 
-    The function may read and write tensors that live elsewhere (caches), as long as they stay where they are. What
-    it does may depend on a phase (which slot of a cache is written): each phase is recorded on its own, and all of
-    them share one pool of memory.
+    The function may also read and write tensors that are not arguments (caches), as long as these stay at the same
+    address. It may depend on a phase, such as the slot of a cache that it writes. Each phase is recorded as a graph of
+    its own; all graphs share one memory pool.
 
-    Every call computes exactly once: the first calls run the function as it is and serve to warm up, a recording does
-    not compute, and a replay does.
+    Every call computes exactly once. The first calls run the function itself and serve as a warm-up. Later calls
+    replay a graph. A recording computes nothing.
 
-        >>> step = GraphedStep(function, device, switch="cuda_graphs=False")
-        >>> outputs = step(phase, features)
+        >>> step = GraphedStep(function, device, switch="cuda_graphs=False")  # doctest: +SKIP
+        >>> outputs = step(phase, features)  # doctest: +SKIP
 
     Args:
-        function: takes tensors whose shapes never change, and returns a sequence of tensors.
+        function: takes tensors, whose shapes never change, and returns a sequence of tensors.
         device: a CUDA device.
-        switch: how a user turns the graphs off; the error message names it.
+        switch: the argument by which a user turns the graphs off; the error message names it.
     """
 
     def __init__(self, function: Callable[..., Sequence[Tensor]], device: torch.device, switch: str):
@@ -39,7 +39,15 @@ class GraphedStep:
         self._calls = 0
 
     def __call__(self, phase: Hashable, *inputs: Tensor) -> list[Tensor]:
-        """What `function(*inputs)` returns, in tensors that the caller may keep."""
+        """Returns what `function(*inputs)` returns, in tensors that later calls do not overwrite.
+
+        Args:
+            phase: which of the function's phases this is.
+            inputs: arguments of the function.
+
+        Raises:
+            RuntimeError: the function cannot be recorded; the message names `switch`.
+        """
         with torch.cuda.device(self._stream.device):
             if self._calls < _WARM_UP:
                 self._calls += 1
@@ -48,17 +56,17 @@ class GraphedStep:
 
     def _replayed(self, phase: Hashable, inputs: Sequence[Tensor]) -> list[Tensor]:
         if self._inputs is None:
-            self._inputs = [torch.empty_like(given) for given in inputs]
-        for own, given in zip(self._inputs, inputs, strict=True):
-            own.copy_(given)
+            self._inputs = [torch.empty_like(source) for source in inputs]
+        for own, source in zip(self._inputs, inputs, strict=True):
+            own.copy_(source)
         if phase not in self._graphs:
-            self._graphs[phase] = self._record(phase)
+            self._graphs[phase] = self._record(phase, self._inputs)
         graph, outputs = self._graphs[phase]
         graph.replay()
         return [output.clone() for output in outputs]
 
     def _on_own_stream(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Libraries prepare themselves when they are first used on a stream; a recording must find this done."""
+        """Runs the function on the stream of the recordings, where CUDA libraries initialise at their first use."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -66,14 +74,14 @@ class GraphedStep:
         current.wait_stream(self._stream)
         return [output.clone() for output in outputs]
 
-    def _record(self, phase: Hashable) -> tuple[torch.cuda.CUDAGraph, Sequence[Tensor]]:
+    def _record(self, phase: Hashable, inputs: Sequence[Tensor]) -> tuple[torch.cuda.CUDAGraph, Sequence[Tensor]]:
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-                outputs = self._function(*self._inputs)
+                outputs = self._function(*inputs)
         except RuntimeError as error:
             raise RuntimeError(
-                f"The step could not be recorded as a CUDA graph (phase {phase}): {error}\n"
-                f"Pass {self._switch} to run it without CUDA graphs."
+                f"The function could not be recorded as a CUDA graph (phase {phase}): {error}\n"
+                f"Pass {self._switch} to run without CUDA graphs."
             ) from error
         return graph, outputs

@@ -1,4 +1,4 @@
-"""Log-mel frames of a NeMo preprocessor, from audio that arrives in pieces."""
+"""The log-mel features of a NeMo preprocessor, computed while the audio arrives."""
 
 from typing import Any
 
@@ -7,21 +7,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nemo.collections.asr.modules.audio_preprocessing import AudioToMelSpectrogramPreprocessor
+from nemo.collections.asr.parts.preprocessing.features import FilterbankFeatures
+from nemo.collections.asr.parts.streaming.audio_input import check_audio, check_finite, check_lengths, silence_past
 from nemo.collections.asr.parts.streaming.ragged_queue import RaggedQueue
+from nemo.collections.asr.parts.utils.checks import check_whole_number
 from nemo.collections.asr.parts.utils.warn_once import warn_once
 
 __all__ = ["OnlineFeatures"]
 
 _UNSCALED = 64.0
-"""A peak that no audio scaled to [-1, 1] reaches."""
+"""Audio scaled to [-1, 1] never has such a peak; unscaled PCM does."""
 
 
 class OnlineFeatures:
-    """Gives each feature frame as soon as the audio under its window has arrived.
+    """Returns each feature frame as soon as the audio under its window has arrived.
 
-    All frames together equal those that the preprocessor computes from the whole signal in evaluation (so without
-    dither), whatever the pieces were; the last ones come with `finish`.
+    All frames together equal those that the preprocessor computes from the whole signal in eval mode (without dither),
+    however the audio was cut. `finish` returns the last ones. A feature frame is one hop of the preprocessor, 10 ms in
+    NeMo's configs.
 
         >>> features = OnlineFeatures(model.preprocessor)
         >>> for piece in pieces:
@@ -34,16 +37,16 @@ class OnlineFeatures:
         device: where to compute; None for the preprocessor's own device.
 
     Raises:
-        TypeError: another kind of preprocessor.
-        ValueError: a setting that needs the whole signal; the message names it and says why.
+        TypeError: another kind of preprocessor, or a `batch_size` that is no whole number.
+        ValueError: a setting that needs the whole signal, or a `batch_size` below 1.
     """
 
     def __init__(self, preprocessor: nn.Module, batch_size: int = 1, device: torch.device | str | None = None):
         _check_preprocessor(preprocessor)
-        self.batch_size = check_whole_number(batch_size, "batch_size", least=1)
+        self.batch_size = check_whole_number("batch_size", batch_size, minimum=1)
         featurizer = preprocessor.featurizer
         self._featurizer = featurizer
-        self._dtype = preprocessor.dtype_sentinel_tensor.dtype
+        self._dtype = getattr(preprocessor, "dtype_sentinel_tensor", featurizer.fb).dtype
         self.device = torch.device(device if device is not None else featurizer.fb.device)
         self.sample_rate = featurizer.sample_rate
         self.hop = featurizer.hop_length
@@ -54,89 +57,87 @@ class OnlineFeatures:
         self._window = F.pad(featurizer.window.to(self.device, torch.float32), self._padding)
         self._filters = featurizer.fb[0].to(self.device, torch.float32)
         left = featurizer.n_fft // 2 - self._padding[0]
-        self.reach = max(size - left, self.hop)
-        """Samples from a frame's centre on that must have arrived before the frame is given."""
+        self.lookahead_samples = max(size - left, self.hop)
+        """Samples after the centre of a frame that must have arrived before the frame is returned."""
 
-        # Before its first sample a signal is silent, for the window and (by one sample more) for the pre-emphasis.
+        # Half a window of silence precedes the first sample, and one sample more for the pre-emphasis.
         self._lead = left + 1
         self._queue = RaggedQueue(batch_size, lead=self._lead, device=self.device)
         self._received = np.zeros(batch_size, dtype=np.int64)
-        self._given = np.zeros(batch_size, dtype=np.int64)
+        self._returned = np.zeros(batch_size, dtype=np.int64)
         self.finished = np.zeros(batch_size, dtype=bool)
         """Which streams have ended, `[B]`."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the samples that all streams keep."""
+        """Bytes of the samples that all streams hold."""
         return self._queue.nbytes
 
     def push(self, audio: Tensor | np.ndarray, lengths: Any = None) -> tuple[Tensor, Tensor]:
-        """Takes the next samples of each stream and gives the frames that they complete.
+        """Takes the next samples of each stream and returns the feature frames that they complete.
 
         Args:
             audio: `[B, N]`, or `[N]` for one stream; floating point, scaled to [-1, 1], at the preprocessor's rate.
-            lengths: how many of the N samples are each stream's own, `[B]`; None for all.
+            lengths: how many of the N samples belong to each stream, `[B]`; None for all.
 
         Returns:
-            Frames `[B, F, T]`, zero past each stream's own, and how many there are `[B]`. T may be 0.
+            Features `[B, D, T]`, zero past each stream's own frames, and their numbers `[B]`. T may be 0.
 
         Raises:
             TypeError: samples or lengths of a wrong type.
-            ValueError: a wrong shape, lengths out of range, samples that are not finite, a stream that has finished.
-                Nothing is changed then.
+            ValueError: a wrong shape, lengths out of range, samples that are not finite, or samples for a stream that
+                has finished. The streams are not changed then.
         """
         frames, lengths = self.push_rows(audio, lengths)
         return _batch_of_frames(frames, lengths)
 
     def finish(self, stream: int | None = None) -> tuple[Tensor, Tensor]:
-        """Ends one stream, or all of them, and gives the frames that were waiting for audio; as `push`."""
+        """Ends one stream, or all of them, and returns the remaining frames in the form of `push`."""
         frames, lengths = self.finish_rows(self.rows(stream))
         return _batch_of_frames(frames, lengths)
 
     def reset(self, stream: int | None = None) -> None:
-        """Begins anew, with one stream (the others go on) or with all of them."""
+        """Restarts one stream, while the others go on, or all of them."""
         rows = self.rows(stream)
         with torch.inference_mode():
             self._queue.clear(rows)
-        self._received[rows] = self._given[rows] = 0
+        self._received[rows] = self._returned[rows] = 0
         self.finished[rows] = False
 
     def rows(self, stream: int | None) -> np.ndarray:
-        """The index of a stream as an array, after a check; None stands for all streams."""
+        """The indices of one stream, or of all of them for None.
+
+        Raises:
+            TypeError, ValueError: no index of a stream.
+        """
         if stream is None:
             return np.arange(self.batch_size)
-        if isinstance(stream, bool) or not isinstance(stream, (int, np.integer)):
-            raise TypeError(f"stream is {stream!r}, but must be a whole number, or None for all")
-        if not 0 <= stream < self.batch_size:
-            raise ValueError(f"stream is {stream}, but must be from 0 to {self.batch_size - 1}, or None for all")
-        return np.array([stream])
+        last = self.batch_size - 1
+        allowed = f"a whole number from 0 to {last}, or None for all streams"
+        return np.array([check_whole_number("stream", stream, 0, last, allowed)])
 
     @torch.inference_mode()
     def push_rows(self, audio: Tensor | np.ndarray, lengths: Any = None) -> tuple[Tensor, np.ndarray]:
-        """As `push`, but frames `[B, T, F]` with anything past each stream's own, and the lengths in host memory."""
+        """As `push`, but features `[B, T, D]`, undefined past each stream's own frames, and their numbers in NumPy."""
         audio, lengths = self._checked(audio, lengths)
         self._queue.append(audio, lengths)
         self._received += lengths
-        complete = np.maximum((self._queue.counts - 1 - self._reach_from_start) // self.hop + 1, 0)
-        return self._take(complete)
+        needed = self._lead - 1 + self.lookahead_samples
+        complete = np.maximum((self._queue.counts - 1 - needed) // self.hop + 1, 0)
+        return self._next_frames(complete)
 
     @torch.inference_mode()
     def finish_rows(self, rows: np.ndarray) -> tuple[Tensor, np.ndarray]:
         """As `finish`, for the streams of the given indices and in the form of `push_rows`."""
-        waiting = np.zeros_like(self._given)
-        waiting[rows] = (self._received // self.hop - self._given)[rows]
-        waiting[self.finished] = 0
-        frames, lengths = self._take(waiting, ends=self._queue.counts)
+        remaining = np.zeros_like(self._returned)
+        remaining[rows] = (self._received // self.hop - self._returned)[rows]
+        frames, lengths = self._next_frames(remaining, ends=self._queue.counts)
         self.finished[rows] = True
         self._queue.clear(rows)
         return frames, lengths
 
-    @property
-    def _reach_from_start(self) -> int:
-        return self._lead - 1 + self.reach
-
-    def _take(self, lengths: np.ndarray, ends: np.ndarray | None = None) -> tuple[Tensor, np.ndarray]:
-        """Computes and hands out the next `lengths[b]` frames of row b; past `ends[b]` samples a row is silent."""
+    def _next_frames(self, lengths: np.ndarray, ends: np.ndarray | None = None) -> tuple[Tensor, np.ndarray]:
+        """Computes the next `lengths[b]` frames of row b; its samples from `ends[b]` on are taken as zeros."""
         frames = int(lengths.max())
         if frames == 0:
             return self._filters.new_zeros(self.batch_size, 0, len(self._filters), dtype=self._dtype), lengths
@@ -147,14 +148,14 @@ class OnlineFeatures:
             place = torch.arange(1, samples.shape[1], device=self.device)
             signal = signal.masked_fill(place >= torch.from_numpy(ends).to(self.device)[:, None], 0.0)
         self._queue.drop(lengths * self.hop)
-        self._given += lengths
+        self._returned += lengths
         with torch.autocast(self.device.type, enabled=False):
             return self._log_mel(signal).transpose(1, 2).to(self._dtype), lengths
 
     def _log_mel(self, signal: Tensor) -> Tensor:
-        """Features `[B, F, T]` of a pre-emphasised signal `[B, N]`, the first window starting at its first sample.
+        """Features `[B, D, T]` of a pre-emphasised signal `[B, N]`; the first window starts at the first sample.
 
-        Each window lies in the Fourier frame where `torch.stft` puts it, so that rounding is the preprocessor's own.
+        The window has the place in the Fourier frame that the preprocessor gives it, so that both round alike.
         """
         settings = self._featurizer
         spectrum = torch.stft(
@@ -176,108 +177,50 @@ class OnlineFeatures:
 
     def _checked(self, audio: Any, lengths: Any) -> tuple[Tensor, np.ndarray]:
         """The samples as float32 `[B, N]`, zero past each length, and the lengths; or an error."""
-        audio = self._checked_audio(audio)
-        lengths = self._checked_lengths(lengths, audio.shape[1])
+        audio = check_audio(audio, self.batch_size)
+        lengths = check_lengths(lengths, self.batch_size, audio.shape[1])
         late = np.flatnonzero(self.finished & (lengths > 0))
         if len(late):
             raise ValueError(
-                f"audio brings samples for stream {late[0]}, which has finished: call reset({late[0]}) to begin a new "
-                "one there" + (", or give it 0 in lengths" if self.batch_size > 1 else "")
+                f"audio must hold no samples of a finished stream; got some for stream {late[0]}. "
+                f"Call reset({late[0]}) to begin a new stream there"
+                + (", or set its length to 0" if self.batch_size > 1 else "")
             )
-        audio = audio.to(torch.float32)
-        if (lengths < audio.shape[1]).any():
-            own = torch.arange(audio.shape[1]) < torch.from_numpy(lengths)[:, None]
-            audio = audio.masked_fill(~own.to(audio.device), 0.0)
-        self._check_values(audio)
-        return audio.to(self.device), lengths
-
-    def _checked_audio(self, audio: Any) -> Tensor:
-        if isinstance(audio, np.ndarray):
-            audio = torch.from_numpy(np.require(audio, requirements=("C", "W")))
-        if not isinstance(audio, Tensor):
-            raise TypeError(f"audio is a {type(audio).__name__}, but must be a torch.Tensor or a numpy array")
-        if not audio.dtype.is_floating_point:
-            raise TypeError(
-                f"audio is of type {audio.dtype}, but must be floating point scaled to [-1, 1]; "
-                "for 16-bit PCM: audio.astype('float32') / 32768 (numpy) or audio.float() / 32768 (torch)"
-            )
-        if audio.dim() == 1 and self.batch_size == 1:
-            audio = audio[None]
-        if audio.dim() != 2 or audio.shape[0] != self.batch_size:
-            allowed = f"[{self.batch_size}, N]" + (" or [N]" if self.batch_size == 1 else "")
-            raise ValueError(f"audio is of shape {list(audio.shape)}, but must be {allowed}: one row for each stream")
-        return audio
-
-    def _checked_lengths(self, lengths: Any, samples: int) -> np.ndarray:
-        if lengths is None:
-            return np.full(self.batch_size, samples, dtype=np.int64)
-        array = np.asarray(lengths.cpu() if isinstance(lengths, Tensor) else lengths)
-        if not np.issubdtype(array.dtype, np.integer):
-            raise TypeError(f"lengths is {lengths!r}, but must be whole numbers, one for each stream")
-        if array.shape != (self.batch_size,) or array.min() < 0 or array.max() > samples:
-            raise ValueError(
-                f"lengths is {array.tolist()}, but must be {self.batch_size} whole numbers from 0 to {samples}, "
-                "one for each stream"
-            )
-        return array.astype(np.int64)
-
-    def _check_values(self, audio: Tensor) -> None:
-        if audio.numel() == 0:
-            return
-        peak = torch.linalg.vector_norm(audio, ord=float("inf")).item()
-        if not np.isfinite(peak):
-            stream, sample = torch.nonzero(~torch.isfinite(audio))[0].tolist()
-            raise ValueError(
-                f"audio holds {audio[stream, sample].item()} in stream {stream} at sample {sample}, "
-                "but all samples must be finite"
-            )
+        audio = silence_past(audio.to(torch.float32), lengths)
+        peak = check_finite(audio)
         if peak > _UNSCALED:
             warn_once(
                 self,
                 "unscaled",
-                f"audio has a peak of {peak:g}, which looks like PCM that was not scaled to [-1, 1]; "
-                "divide 16-bit samples by 32768.",
+                f"audio must be scaled to [-1, 1]; got a peak of {peak:g}. Divide 16-bit PCM by 32768.",
             )
+        return audio.to(self.device), lengths
 
 
 def _batch_of_frames(frames: Tensor, lengths: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Frames `[B, T, F]` as NeMo's `[B, F, T]`, zero past each length."""
+    """Features `[B, T, D]` as NeMo's `[B, D, T]`, zero past each length."""
     counts = torch.from_numpy(lengths).to(frames.device)
     beyond = torch.arange(frames.shape[1], device=frames.device) >= counts[:, None]
     return frames.masked_fill(beyond[:, :, None], 0.0).transpose(1, 2), counts
 
 
 def _check_preprocessor(preprocessor: nn.Module) -> None:
-    if not isinstance(preprocessor, AudioToMelSpectrogramPreprocessor):
+    settings = getattr(preprocessor, "featurizer", None)
+    if not isinstance(settings, FilterbankFeatures):
         raise TypeError(
-            f"preprocessor is a {type(preprocessor).__name__}, but must be an AudioToMelSpectrogramPreprocessor"
+            f"preprocessor must be an AudioToMelSpectrogramPreprocessor; got {type(preprocessor).__name__}"
         )
-    settings = preprocessor.featurizer
     if settings.normalize not in (None, "", "NA"):
         raise ValueError(
-            f"preprocessor.normalize is {settings.normalize!r}, which takes mean and variance from the whole "
-            'signal; a stream has only seen its beginning, so the model must be trained with normalize: "NA"'
+            f"preprocessor.normalize must be 'NA' in a stream; got {settings.normalize!r}, which takes mean and "
+            'variance from the whole signal. Train the model with normalize: "NA"'
         )
     if settings.exact_pad:
         raise ValueError(
-            "preprocessor.exact_pad is true, which frames the signal without centring its windows; "
-            "online features are made for the centred frames of exact_pad: false"
+            "preprocessor.exact_pad must be false in a stream; got true, with which windows are not centred"
         )
     if settings.frame_splicing > 1:
         raise ValueError(
-            f"preprocessor.frame_splicing is {settings.frame_splicing}, which stacks frames that follow; "
-            "online features are made for frame_splicing: 1"
+            f"preprocessor.frame_splicing must be 1 in a stream; got {settings.frame_splicing}, which stacks a frame "
+            "with later ones"
         )
-
-
-def check_whole_number(value: Any, name: str, least: int) -> int:
-    """Returns `value` if it is a whole number of at least `least`.
-
-    Raises:
-        TypeError, ValueError: naming the argument, its value and what is allowed.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} is {value!r}, but must be a whole number of at least {least}")
-    if value < least:
-        raise ValueError(f"{name} is {value}, but must be a whole number of at least {least}")
-    return int(value)

@@ -1,4 +1,4 @@
-"""A queue for a batch of streams that fill and empty at their own pace."""
+"""A queue with one row for each stream of a batch; each row has its own length."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ __all__ = ["RaggedQueue"]
 
 
 class RaggedQueue:
-    """First in, first out, one row per stream; nothing loops over the rows.
+    """First in, first out, one row for each stream, without a loop over the rows.
 
-    While all rows hold equally many items, everything is a slice; only rows that differ are gathered by index.
+    While all rows hold the same number of items, the queue works with slices; otherwise it gathers by index.
 
         >>> queue = RaggedQueue(batch_size=2)
         >>> queue.append(torch.tensor([[1., 2., 3.], [4., 0., 0.]]), np.array([3, 1]))
@@ -25,8 +25,8 @@ class RaggedQueue:
 
     Args:
         batch_size: rows.
-        item_shape: shape of one item; `()` for audio samples, `(F,)` for feature frames.
-        lead: how many items of zeros each row begins with.
+        item_shape: shape of one item; `()` for audio samples, `(D,)` for feature frames of D channels.
+        lead: items of zeros at the beginning of each row.
         device, dtype: of the items.
     """
 
@@ -45,7 +45,7 @@ class RaggedQueue:
 
     @property
     def counts(self) -> np.ndarray:
-        """How many items each row holds, `[B]`; the lead counts until it is dropped."""
+        """Items that each row holds, `[B]`; those of the lead count until they are dropped."""
         return self._stop - self._start
 
     @property
@@ -54,9 +54,9 @@ class RaggedQueue:
         return self._items.untyped_storage().nbytes()
 
     def append(self, items: Tensor, lengths: np.ndarray) -> None:
-        """Puts the first `lengths[b]` items of row b of `items` `[B, N, ...]` behind what row b holds.
+        """Appends the first `lengths[b]` items of row b of `items` `[B, N, ...]` to row b.
 
-        The items are copied, so the caller may overwrite its tensor.
+        The items are copied, so the caller may overwrite the tensor.
         """
         counts = self.counts
         kept = self.window(int(counts.max()))
@@ -69,11 +69,13 @@ class RaggedQueue:
         self._start, self._stop = np.zeros_like(counts), counts + lengths
 
     def window(self, length: int, rows: np.ndarray | None = None) -> Tensor:
-        """The first `length` items of each row, `[rows, length, ...]`; a row that holds fewer is filled with anything.
+        """The first `length` items of each row, `[rows, length, ...]`; they stay in the queue.
+
+        Past the items that a row holds, the values are undefined.
 
         Args:
-            length: items.
-            rows: indices of the rows that are wanted, None for all.
+            length: items of each row.
+            rows: indices of the rows; None for all.
         """
         start = self._start if rows is None else self._start[rows]
         missing = int(start.max()) + length - self._items.shape[1]
@@ -86,11 +88,11 @@ class RaggedQueue:
         return _gather(items, start[:, None] + np.arange(length))
 
     def drop(self, counts: np.ndarray) -> None:
-        """Takes `counts[b]` items away from the front of row b."""
+        """Removes the first `counts[b]` items of row b."""
         self._start = self._start + counts
 
     def clear(self, rows: np.ndarray) -> None:
-        """Brings rows, given by index, back to the beginning: nothing but the lead."""
+        """Empties the rows of the given indices; they hold the lead again."""
         if self._items.shape[1] < self._lead:
             self._items = F.pad(self._items, (0, 0) * (self._items.dim() - 2) + (0, self._lead - self._items.shape[1]))
         self._items[_index(rows, self._items)] = 0
@@ -107,5 +109,5 @@ def _index(rows: np.ndarray, like: Tensor) -> Tensor:
 
 def _gather(items: Tensor, index: np.ndarray) -> Tensor:
     """`items[b, index[b, i]]`, `[B, i, ...]`."""
-    index = _index(index, items).reshape(*index.shape, *(1,) * (items.dim() - 2))
-    return torch.take_along_dim(items, index, dim=1)
+    place = _index(index, items).reshape(*index.shape, *(1,) * (items.dim() - 2))
+    return torch.take_along_dim(items, place, dim=1)

@@ -1,18 +1,24 @@
-"""The subsampling of a ConformerEncoder as a step: feature frames in, encoder frames out, nothing computed twice."""
+"""The subsampling of a ConformerEncoder as a step: feature frames in, encoder frames out, nothing computed twice.
+
+Features are `[B, T, D]` with D mel channels; encoder frames are `[B, S, d_model]`.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
+from nemo.collections.asr.parts.attention_context.unwrap import unwrap
 from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling, StackingSubsampling
 
-__all__ = ["StreamEdges", "SubsamplingStep"]
+if TYPE_CHECKING:
+    from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
+
+__all__ = ["StackingStep", "StreamEdges", "StridingStep", "SubsamplingStep"]
 
 Counts = TypeVar("Counts", np.ndarray, Tensor)
 
@@ -21,7 +27,7 @@ Counts = TypeVar("Counts", np.ndarray, Tensor)
 class StreamEdges:
     """Where the streams of a batch begin and end around one step; each `[B]`, int64.
 
-    A step in the midst of streams that all have equally much past needs none.
+    A step needs no edges if all its streams have begun, go on, and have pasts of the same length.
     """
 
     past: Tensor
@@ -31,11 +37,11 @@ class StreamEdges:
     """Feature frames of this step that lie before the stream's beginning."""
 
     stop: Tensor
-    """Feature frames of this step that lie before the stream's end; all of them where it goes on."""
+    """Feature frames of this step that lie before the stream's end; all frames of the step if it goes on."""
 
 
 class SubsamplingStep(ABC):
-    """Common part of the ways to subsample: what a step takes and what it leaves behind."""
+    """What every way to subsample has in common."""
 
     factor: int
     """Feature frames for each encoder frame."""
@@ -44,37 +50,38 @@ class SubsamplingStep(ABC):
     """Feature frames of silence before the first one, so that every encoder frame takes `factor` of them."""
 
     @staticmethod
-    def of(encoder: ConformerEncoder) -> "SubsamplingStep":
+    def of(encoder: "ConformerEncoder") -> "SubsamplingStep":
         """The streaming form of an encoder's subsampling.
 
         Raises:
-            ValueError: it looks ahead, or is of a kind that is not known.
+            ValueError: a subsampling that looks ahead, or of a kind that is not known.
         """
-        module = getattr(encoder.pre_encode, "pre_encode", encoder.pre_encode)
+        module = unwrap(encoder.pre_encode, holding="pre_encode")
+        module = unwrap(getattr(module, "pre_encode", module))
         if isinstance(module, (nn.Linear, StackingSubsampling)):
             return StackingStep(module)
         if isinstance(module, ConvSubsampling):
             return StridingStep(module)
         raise ValueError(
-            f"encoder.pre_encode is a {type(module).__name__}, but a stream needs causal striding "
-            "(subsampling: striding or dw_striding with causal_downsampling: true) or stacking"
+            "encoder.pre_encode must be causal striding (subsampling: striding or dw_striding with "
+            f"causal_downsampling: true) or stacking in a stream; got {type(module).__name__}"
         )
 
     def new_memory(self, batch_size: int) -> list[Tensor]:
-        """What streams that have not begun remember."""
+        """The memory of streams that have not begun; `step` reads and updates it."""
         return []
 
     @abstractmethod
     def frames_of(self, features: Counts) -> Counts:
-        """How many encoder frames so many feature frames (the lead included) become if the stream ends with them."""
+        """How many encoder frames a stream of so many feature frames has in all; the frames of `lead` count."""
 
     @abstractmethod
     def step(self, features: Tensor, memory: list[Tensor], edges: StreamEdges | None) -> Tensor:
-        """Encoder frames `[B, T, d_model]` of the next feature frames `[B, T * factor, F]`; `memory` is kept up."""
+        """Encoder frames `[B, S, d_model]` of the next feature frames `[B, S * factor, D]`; updates `memory`."""
 
 
 class StackingStep(SubsamplingStep):
-    """Groups of frames, each projected (or single frames); a group that is not whole at the end is left out."""
+    """Projects groups of `factor` frames, or single frames; an incomplete group at the end gives no encoder frame."""
 
     lead = 0
 
@@ -95,22 +102,24 @@ class StackingStep(SubsamplingStep):
 class StridingStep(SubsamplingStep):
     """Causal strided convolutions, each of which keeps the last frames of its input.
 
-    Offline, each convolution pads its own input with zeros on both ends, so encoder frame k sees the feature frames up
-    to k * factor. `factor - 1` frames of silence before the first one make every encoder frame take `factor` new
-    ones; what a convolution makes of silence, before the beginning or past the end, is set to zero before the next
-    one reads it.
+    Offline, encoder frame k sees the feature frames up to k * factor. With `factor - 1` frames of silence before the
+    first feature frame, every encoder frame takes `factor` new ones.
+
+    Offline, each convolution pads its own input with zeros at both ends. A stream sees the padding as frames before
+    its beginning or past its end. A convolution's output there is not zero, so it is set to zero before the next
+    convolution reads it.
     """
 
     def __init__(self, module: ConvSubsampling):
         if module._subsampling not in ("striding", "dw_striding"):
             raise ValueError(
-                f"encoder.subsampling is '{module._subsampling}', but a stream needs 'striding' or 'dw_striding' "
-                "with causal_downsampling: true, or stacking"
+                "encoder.subsampling must be 'striding' or 'dw_striding' (both with causal_downsampling: true) or "
+                f"'stacking' in a stream; got '{module._subsampling}'"
             )
         if not module.is_causal:
             raise ValueError(
-                "encoder.causal_downsampling is false, so an encoder frame sees feature frames that have not arrived; "
-                "a stream needs a model that was trained with causal_downsampling: true"
+                "encoder.causal_downsampling must be true in a stream; got false, with which an encoder frame needs "
+                "feature frames that have not arrived. Train the model with causal_downsampling: true"
             )
         self.factor = module.subsampling_factor
         self.lead = self.factor - 1
@@ -130,13 +139,14 @@ class StridingStep(SubsamplingStep):
     def step(self, features: Tensor, memory: list[Tensor], edges: StreamEdges | None) -> Tensor:
         x = features.unsqueeze(1)
         memories = iter(memory)
-        first, stop = (edges.first, edges.stop) if edges is not None else (None, None)
+        limits = None if edges is None else (edges.first, edges.stop)
         for stage in self._stages:
             if stage.strided:
-                if edges is not None:
+                if limits is not None:
+                    first, stop = limits
                     x = x * _between(first, stop, x)
-                    first, stop = first // stage.stride, (stop + stage.stride - 1) // stage.stride
-                x = stage.behind(next(memories), x)
+                    limits = first // stage.stride, (stop + stage.stride - 1) // stage.stride
+                x = stage.with_past(next(memories), x)
             x = F.conv2d(x, stage.weight, stage.bias, stage.stride, groups=stage.groups)
             if stage.rectified:
                 x = x.relu_()
@@ -145,7 +155,7 @@ class StridingStep(SubsamplingStep):
 
 @dataclass(frozen=True)
 class _Stage:
-    """One convolution over time and features."""
+    """One convolution over time and mel channels."""
 
     weight: Tensor
     bias: Tensor | None
@@ -153,7 +163,7 @@ class _Stage:
     groups: int
     channels: int
     width: int
-    """Features of its input."""
+    """Mel channels of its input; each strided convolution leaves fewer."""
     rectified: bool
     """Whether a ReLU follows."""
 
@@ -163,11 +173,14 @@ class _Stage:
 
     @property
     def kept(self) -> int:
-        """Frames of its input that the outputs of two steps have in common."""
+        """Last frames of its input that the next step needs again."""
         return self.weight.shape[-1] - self.stride
 
-    def behind(self, memory: Tensor, x: Tensor) -> Tensor:
-        """The input with the frames kept before it and silence around the features; keeps its last frames instead."""
+    def with_past(self, memory: Tensor, x: Tensor) -> Tensor:
+        """The input `[B, channels, T, width]` with the kept frames before it and zeros around the mel channels.
+
+        `memory` then holds the last frames of `x`.
+        """
         left = self.weight.shape[-1] - 1
         padded = F.pad(x, (left, self.stride - 1, self.kept, 0))
         padded[:, :, : self.kept, left : left + self.width] = memory

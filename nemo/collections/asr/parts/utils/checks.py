@@ -24,12 +24,13 @@ def check_whole_number(
         TypeError: `value` is a bool, a float or anything else that is no whole number.
         ValueError: `value` is out of bounds.
     """
-    allowed = allowed or f"a whole number{_bounds(minimum, maximum)}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        allowed = allowed or f"a whole number{_bounds(minimum, maximum)}"
         raise TypeError(f"{name} must be {allowed}; got {value!r} of type {type(value).__name__}")
-    if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
-        raise ValueError(f"{name} must be {allowed}; got {value!r}")
-    return int(value)
+    number = int(value)
+    if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
+        raise ValueError(f"{name} must be {allowed or f'a whole number{_bounds(minimum, maximum)}'}; got {number}")
+    return number
 
 
 def check_number(
@@ -44,10 +45,11 @@ def check_number(
     allowed = allowed or f"a number{_bounds(minimum, maximum)}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be {allowed}; got {value!r} of type {type(value).__name__}")
-    outside = (minimum is not None and value < minimum) or (maximum is not None and value > maximum)
-    if outside or not math.isfinite(value):
+    number = float(value)
+    outside = (minimum is not None and number < minimum) or (maximum is not None and number > maximum)
+    if outside or not math.isfinite(number):
         raise ValueError(f"{name} must be {allowed}; got {value!r}")
-    return float(value)
+    return number
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Evaluation data that come out alike every time, and leave training's random state as it was."""
+"""Evaluation data that are equal in every epoch and run, without changing the random state of training."""
 
 import random
 from collections.abc import Iterator
@@ -15,16 +15,18 @@ __all__ = ["RepeatableLoader", "make_repeatable"]
 class RepeatableLoader(DataLoader):
     """A data loader whose batches are the same in every epoch and run, noise and augmentation included.
 
-    Data sets draw noise from the global random states of Python, NumPy and torch: those of the worker processes, or,
-    without workers, those that training uses too. Here a batch is made under states of the loader's own, which start
-    anew with every iteration; the global ones are put back before the batch is handed out, on an error too.
+    Datasets sample noise with the global random states of Python, NumPy and torch: those of the worker processes, or,
+    without workers, those that training uses too. This loader makes each batch with random states of its own, which
+    start anew with every iteration, and restores the global ones before it returns the batch, on an error too.
 
     The seed is that of `generator`, which must be given. Workers that outlive an epoch (`persistent_workers`) keep
-    their states, so only the first epoch's noise is repeated by the next run. Another number of workers is other
-    noise.
+    their states, so that only the first epoch's noise is repeated by the next run. The noise depends on the number of
+    workers.
     """
 
-    def __iter__(self) -> Iterator[Any]:
+    generator: torch.Generator
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch declares the iterator of one of its classes
         seed = self.generator.initial_seed()
         self.generator.manual_seed(seed)
         state = _RandomState()
@@ -44,8 +46,8 @@ def make_repeatable(loaders: Any, seed: int) -> Any:
     """Turns data loaders into `RepeatableLoader`s, in place.
 
     Args:
-        loaders: a loader, or a list of them. Those of another class than torch's own, and those that have a
-            generator, are left as they are.
+        loaders: a loader, or a list of them. Loaders of another class than torch's own, and those that have a
+            generator, are not changed.
         seed: of their random states.
 
     Returns:
@@ -53,7 +55,7 @@ def make_repeatable(loaders: Any, seed: int) -> Any:
     """
     for loader in loaders if isinstance(loaders, (list, tuple)) else [loaders]:
         if type(loader) is DataLoader and loader.generator is None:
-            # A loader built anew would need every argument of whoever built this one; the class adds no state.
+            # A new loader would need every argument that this one was built with; the class adds no state.
             loader.__class__ = RepeatableLoader
             loader.generator = torch.Generator().manual_seed(seed)
     return loaders
@@ -62,7 +64,7 @@ def make_repeatable(loaders: Any, seed: int) -> Any:
 class _RandomState:
     """The global random states of Python, NumPy and torch (CPU), as they were when this was made or last left."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._keep()
 
     def _keep(self) -> None:
@@ -70,7 +72,7 @@ class _RandomState:
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
-        """Within the block these are the global states; afterwards the others are put back, and these kept."""
+        """Within the block these are the global states; afterwards the former ones are restored."""
         outside = _RandomState()
         self._restore()
         try:

@@ -1,10 +1,11 @@
-"""Weights split over ranks (FSDP2) for pretraining under Lightning's `ModelParallelStrategy`."""
+"""Splits weights over ranks (FSDP2) for pretraining under Lightning's `ModelParallelStrategy`."""
 
 from itertools import chain
+from typing import Any
 
 import torch
 import torch.distributed
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -14,13 +15,13 @@ __all__ = ["full_state_dict", "is_sharded", "shard_weights"]
 
 
 def shard_weights(modules: list[nn.Module], whole: nn.Module, mesh: DeviceMesh) -> None:
-    """Splits the trainable weights of some modules over the ranks of a mesh, in place.
+    """Splits the trainable weights of modules over the ranks of a mesh, in place.
 
-    Each module is gathered when it runs. Frozen weights stay whole on every rank, so that they can be used from
-    outside; all ranks start from rank 0's values.
+    The weights of each module are gathered when it runs. Frozen weights stay whole on every rank, since they are read
+    outside of their module's forward. All ranks start from rank 0's values.
 
     Args:
-        modules: children before their parents; all trainable weights of `whole` must be in them.
+        modules: what to split, children before their parents; all trainable weights of `whole` must be in them.
         whole: the model.
         mesh: `device_mesh` of the strategy, with the dimensions `data_parallel` and `tensor_parallel`.
 
@@ -29,8 +30,8 @@ def shard_weights(modules: list[nn.Module], whole: nn.Module, mesh: DeviceMesh) 
     """
     if mesh["tensor_parallel"].size() > 1:
         raise ValueError(
-            f"tensor_parallel_size is {mesh['tensor_parallel'].size()}, but the model's weights are split over "
-            "data-parallel ranks only; set tensor_parallel_size: 1 and data_parallel_size to the number of ranks"
+            f"tensor_parallel_size must be 1, since weights are split over data-parallel ranks only; "
+            f"got {mesh['tensor_parallel'].size()}; set data_parallel_size to the number of ranks"
         )
     for tensor in chain(whole.parameters(), whole.buffers()):
         torch.distributed.broadcast(tensor.detach(), src=0)
@@ -41,13 +42,13 @@ def shard_weights(modules: list[nn.Module], whole: nn.Module, mesh: DeviceMesh) 
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether some of a module's weights are split over ranks."""
+    """Whether any weight of a module is split over ranks."""
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
-def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a sharded module with whole tensors, on the CPU; empty on all ranks but the first.
+def full_state_dict(module: nn.Module) -> dict[str, Any]:
+    """The state dict of a sharded module with whole tensors, on the CPU; empty on all ranks but rank 0.
 
-    A collective: every rank must call it.
+    A collective operation: every rank must call it.
     """
     return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))

@@ -1,4 +1,4 @@
-"""Files for NeMo without this patch."""
+"""Saves models for NeMo without this patch."""
 
 import os
 
@@ -13,12 +13,12 @@ NEW_KEYS = {
     "quantizer": ("normalize",),
     "loss": ("target_shift",),
 }
-"""Arguments of modules that NeMo's own classes refuse, by section of the model's config."""
+"""Keys of a model's config that NeMo's own classes refuse, by section."""
 
 
 def stock_config(cfg: DictConfig) -> DictConfig:
-    """A copy of a model's config that NeMo's own classes take; keys that they would not read are gone as well."""
-    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    """A copy of a model's config for NeMo's own classes: without the keys that they refuse or would not read."""
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[assignment]  # of a DictConfig
     with open_dict(cfg):
         for section, keys in NEW_KEYS.items():
             for key in keys:
@@ -28,13 +28,13 @@ def stock_config(cfg: DictConfig) -> DictConfig:
             cfg.pop(key, None)
         probabilities = cfg.get("encoder", {}).get("att_context_probs")
         if probabilities is not None and sum(probabilities) != 1:
-            # Here a sum within 1e-6 is taken. NeMo wants exactly 1, in floating point, and draws evenly for null.
+            # The patch accepts a sum within 1e-6 of 1. NeMo requires exactly 1, and samples uniformly for null.
             cfg.encoder.att_context_probs = None if len(set(probabilities)) == 1 else _summing_to_one(probabilities)
     return cfg
 
 
 def _summing_to_one(probabilities: list[float]) -> list[float]:
-    # Multiples of a power of two add up without rounding, in any order.
+    # Multiples of a power of two add up without rounding.
     parts = 2**40
     counts = [round(parts * value / sum(probabilities)) for value in probabilities]
     counts[counts.index(max(counts))] += parts - sum(counts)
@@ -42,14 +42,14 @@ def _summing_to_one(probabilities: list[float]) -> list[float]:
 
 
 def save_for_stock_nemo(model: ModelPT, path: str | os.PathLike) -> None:
-    """Writes a `.nemo` file that restores on NeMo without this patch: same weights, new config keys taken out.
+    """Writes a `.nemo` file that restores on NeMo without this patch: the same weights, without the new config keys.
 
-    What those keys asked for is lost in the file: masking is NeMo's, which follows no context, and tokens are made of
-    features as they are. The encoder is the same.
+    On NeMo's side masking then ignores the attention context, and tokens are made of features that are not normalised.
+    The encoder is the same.
 
     Args:
-        model: any NeMo model; it is as before afterwards.
-        path: of the file, ending in `.nemo`.
+        model: any NeMo model; it is not changed.
+        path: where to write; it must end in `.nemo`.
     """
     written = model._cfg
     model._cfg = stock_config(written)

@@ -1,4 +1,4 @@
-"""Warnings that a model gives once in its life, not at every call."""
+"""Warnings that are logged once for each model."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ __all__ = ["warn_once"]
 
 
 def warn_once(owner: Any, key: str, message: str) -> None:
-    """Logs `message` unless `owner` has already given the warning `key`.
+    """Logs the warning `message`, unless a warning with this `key` was logged for `owner` before.
 
     Args:
-        owner: the object that remembers, usually a model or one of its modules.
-        key: what the warning is about; each key is logged once for each owner.
+        owner: the object that keeps the keys, usually a model or one of its modules.
+        key: names the warning.
         message: the text.
     """
     given = owner.__dict__.setdefault("_given_warnings", set())

@@ -1,4 +1,4 @@
-"""What happens to each tensor when a model starts from the weights of another."""
+"""Reports which tensors were loaded when a model starts from the weights of another."""
 
 import re
 from collections import Counter
@@ -15,9 +15,9 @@ __all__ = ["reported_loading"]
 
 @contextmanager
 def reported_loading(model: nn.Module) -> Iterator[None]:
-    """Within it, `model.load_state_dict(..., strict=False)` leaves out tensors of another shape, and logs a report.
+    """Within the block, `model.load_state_dict(..., strict=False)` skips tensors of another shape, and logs a report.
 
-    torch raises where a shape differs, whatever `strict` is, and NeMo says nothing of tensors that it did not find.
+    torch raises where a shape differs, whatever `strict` is, and NeMo does not say which tensors it did not find.
     """
     load = model.load_state_dict
 
@@ -36,15 +36,15 @@ def reported_loading(model: nn.Module) -> Iterator[None]:
         logging.info(report(len(shapes) - len(outcome.missing_keys), len(shapes), missing, outcome, misfits))
         return outcome
 
-    model.load_state_dict = load_and_report
+    vars(model)["load_state_dict"] = load_and_report
     try:
         yield
     finally:
-        del model.load_state_dict
+        del vars(model)["load_state_dict"]
 
 
 def report(loaded: int, total: int, missing: list[str], outcome: Any, misfits: dict[str, tuple]) -> str:
-    """How many tensors were loaded, and the names of the others, in groups of numbered layers."""
+    """How many tensors were loaded, and the names of the others; numbered layers are grouped."""
     lines = [f"Loaded {loaded} of {total} tensors."]
     if misfits:
         shapes = {name: f"{name} (file {list(theirs)}, here {list(ours)})" for name, (theirs, ours) in misfits.items()}

@@ -33,9 +33,9 @@ def block_masks(batch, channels, frames, blocks, dtype=torch.float32):
     return mask.expand(batch, channels, frames)
 
 
-def batch(batch_size=3, tokens=10, frames=None, heads=None, seed=0, dtype=torch.float32):
+def batch(batch_size=3, tokens=10, frames=None, books=None, seed=0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    last = () if heads is None else (heads,)
+    last = () if books is None else (books,)
     logits = torch.randn(batch_size, frames or tokens, CLASSES, *last, generator=generator, dtype=torch.float64)
     log_probs = torch.log_softmax(logits, dim=2).to(dtype).requires_grad_()
     targets = torch.randint(CLASSES, (batch_size, tokens, *last), generator=generator)
@@ -43,7 +43,7 @@ def batch(batch_size=3, tokens=10, frames=None, heads=None, seed=0, dtype=torch.
 
 
 def reference(log_probs, targets, masked, lengths, shift):
-    """Sum of the losses, number of right answers and number of targets, by the obvious loops; masked `[B, Tq]`."""
+    """Sum of the losses, number of right answers and number of targets, by the obvious loops; masked `[B, K]`."""
     total, correct, count = 0.0, 0, 0
     for b in range(log_probs.shape[0]):
         for k in range(min(masked.shape[1], targets.shape[1])):
@@ -87,7 +87,7 @@ def test_the_threshold_is_nemos_on_masks_that_differ_by_channel(threshold):
 
 @pytest.mark.parametrize("squeeze_single, num_decoders", [(True, 1), (False, 1), (False, 3), (True, 3)])
 def test_several_decoders_give_nemos_mean(squeeze_single, num_decoders):
-    log_probs, targets = batch(heads=None if squeeze_single and num_decoders == 1 else num_decoders)
+    log_probs, targets = batch(books=None if squeeze_single and num_decoders == 1 else num_decoders)
     masks = block_masks(3, 5, 80, [(0, 0, 24), (2, 20, 77)])
     options = {"masks": masks, "decoder_outputs": log_probs, "targets": targets}
     settings = {"combine_time_steps": 8, "num_decoders": num_decoders, "squeeze_single": squeeze_single}
@@ -267,15 +267,15 @@ def test_integer_targets_of_any_width_work():
 # --------------------------------------------------------------------------------------------------------- statistics
 
 
-@pytest.mark.parametrize("heads", [None, 3])
-def test_statistics_are_the_sums_behind_the_loss(heads):
-    log_probs, targets = batch(heads=heads)
+@pytest.mark.parametrize("books", [None, 3])
+def test_statistics_are_the_sums_behind_the_loss(books):
+    log_probs, targets = batch(books=books)
     masks = block_masks(3, 5, 80, [(0, 0, 24), (2, 20, 77)])
     options = {"masks": masks, "decoder_outputs": log_probs, "targets": targets}
-    loss = MLMLoss(8) if heads is None else MultiMLMLoss(8, num_decoders=heads)
+    loss = MLMLoss(8) if books is None else MultiMLMLoss(8, num_decoders=books)
     statistics = loss.statistics(**options)
     torch.testing.assert_close((statistics.loss_sum / statistics.targets).float(), loss(**options).detach())
-    assert statistics.targets == target_mask(masks, 8).sum() * (heads or 1)
+    assert statistics.targets == target_mask(masks, 8).sum() * (books or 1)
     assert torch.stack(statistics).dtype == torch.float64 and not statistics.loss_sum.requires_grad
 
 
@@ -291,11 +291,11 @@ def test_statistics_of_parts_add_up_to_those_of_the_whole():
     torch.testing.assert_close(sum(parts), torch.stack(whole))
 
 
-@pytest.mark.parametrize("heads", [None, 2])
-def test_predictions_are_those_that_statistics_counts(heads):
-    log_probs, targets = batch(frames=9, heads=heads)
+@pytest.mark.parametrize("books", [None, 2])
+def test_predictions_are_those_that_statistics_counts(books):
+    log_probs, targets = batch(frames=9, books=books)
     masks = torch.ones(3, 5, 80)
-    loss = MLMLoss(8, target_shift=1) if heads is None else MultiMLMLoss(8, num_decoders=heads, target_shift=1)
+    loss = MLMLoss(8, target_shift=1) if books is None else MultiMLMLoss(8, num_decoders=books, target_shift=1)
     statistics = loss.statistics(masks=masks, decoder_outputs=log_probs, targets=targets)
     predictions = token_predictions(log_probs, 10, target_shift=loss.target_shift)
     assert predictions.shape == targets.shape
@@ -309,13 +309,13 @@ def test_predictions_are_those_that_statistics_counts(heads):
 @pytest.mark.parametrize("make", [MLMLoss, MultiMLMLoss])
 @pytest.mark.parametrize("value, error", [(-1, ValueError), (0.5, TypeError), (True, TypeError), ("auto", TypeError)])
 def test_a_shift_that_is_no_whole_number_is_refused(make, value, error):
-    with pytest.raises(error, match=f"target_shift must be a whole number >= 0, but is '?{value}"):
+    with pytest.raises(error, match=f"target_shift must be a whole number >= 0; got '?{value}"):
         make(target_shift=value)
 
 
 @pytest.mark.parametrize("make", [MLMLoss, MultiMLMLoss])
 def test_zero_time_steps_are_refused(make):
-    with pytest.raises(ValueError, match="combine_time_steps must be a whole number >= 1, but is 0"):
+    with pytest.raises(ValueError, match="combine_time_steps must be a whole number >= 1; got 0"):
         make(combine_time_steps=0)
 
 
@@ -323,7 +323,7 @@ def test_zero_time_steps_are_refused(make):
 def test_targets_outside_the_codebook_are_refused(value):
     log_probs, targets = batch()
     targets[1, 2] = value
-    with pytest.raises(ValueError, match=rf"targets holds \[{value}\] .* ids must lie in 0 .. {CLASSES - 1}"):
+    with pytest.raises(ValueError, match=rf"targets must be ids from 0 to C - 1 = {CLASSES - 1} .* got \[{value}\]"):
         MLMLoss(8)(masks=torch.ones(3, 5, 80), decoder_outputs=log_probs, targets=targets)
 
 
@@ -331,27 +331,27 @@ def test_batches_that_do_not_match_are_refused():
     log_probs, targets = batch()
     masks = torch.ones(3, 5, 80)
     loss = MLMLoss(8)
-    with pytest.raises(ValueError, match="targets must be ids of 3 utterance"):
+    with pytest.raises(ValueError, match="targets must be of B = 3 utterances .*; got B = 2"):
         loss(masks=masks, decoder_outputs=log_probs, targets=targets[:2])
-    with pytest.raises(ValueError, match=r"masks must be of 3 utterance\(s\).* but has 2"):
+    with pytest.raises(ValueError, match=r"masks must be \[B, D, T\] with B = 3, .*; got \[2, 5, 80\]"):
         loss(masks=masks[:2], decoder_outputs=log_probs, targets=targets)
-    with pytest.raises(ValueError, match=r"decoder_lengths must have shape \[3\], but has \[2\]"):
+    with pytest.raises(ValueError, match=r"decoder_lengths must be \[B\] = \[3\]; got \[2\]"):
         loss(masks=masks, decoder_outputs=log_probs, targets=targets, decoder_lengths=torch.tensor([10, 10]))
 
 
 def test_a_wrong_number_of_decoders_is_refused():
-    log_probs, targets = batch(heads=3)
+    log_probs, targets = batch(books=3)
     masks = torch.ones(3, 5, 80)
-    with pytest.raises(ValueError, match="decoder_outputs has 3 decoders .* num_decoders=2"):
+    with pytest.raises(ValueError, match=r"decoder_outputs must be .* Q = num_decoders = 2; got \[3, 10, 11, 3\]"):
         MultiMLMLoss(8, num_decoders=2)(masks=masks, decoder_outputs=log_probs, targets=targets)
-    with pytest.raises(ValueError, match=r"3 codebook\(s\), as decoder_outputs has, but are of 3 and 2"):
+    with pytest.raises(ValueError, match="Q = 3 codebooks, as decoder_outputs; got B = 3 and Q = 2"):
         MultiMLMLoss(8, num_decoders=3)(masks=masks, decoder_outputs=log_probs, targets=targets[..., :2])
 
 
 # ---------------------------------------------------------------------------------------------------------------- GPU
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_nothing_waits_for_the_device():
     log_probs, targets = batch(frames=11)
     options = {

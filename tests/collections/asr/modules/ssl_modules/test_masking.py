@@ -1,9 +1,9 @@
-"""The masking module and the wrapper around the subsampling: what they promise to a model."""
+"""The masking module: what it promises to a model."""
 
 import copy
+import dataclasses
 import inspect
 import math
-import pickle
 import shutil
 
 import mask_reference as reference
@@ -13,16 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nemo
-from nemo.collections.asr.modules import ConvFeatureMaksingWrapper, RandomBlockMasking
+from nemo.collections.asr.modules import RandomBlockMasking
 from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
+from nemo.collections.asr.modules.ssl_modules.mask_recipe import MaskRecipe
 from nemo.collections.asr.modules.ssl_modules.masking import NemoRandomBlockMasking
-from nemo.collections.asr.parts.submodules.subsampling import ConvSubsampling
+from nemo.collections.asr.modules.ssl_modules.masking_ways import CAUSAL_WINDOWS as WINDOWS
+from nemo.collections.asr.modules.ssl_modules.masking_ways import MASKING_WAYS, sample_mask
 
 FEATURES = 3
-WINDOWS = ("tail", "random", "sliding")
 
 properties = settings(deadline=None, max_examples=100, derandomize=True)
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+needs_cuda = pytest.mark.gpu
 
 
 def features(batch, time, **options):
@@ -59,13 +60,13 @@ class TestCausalMasking:
     @given(cases(), st.integers(0, 2**31))
     def test_nothing_is_masked_outside_the_window_or_past_the_length(self, case, seed):
         module, lengths, time, current = case
-        draw = module.draw_causal(lengths, time, current_frame=current, generator=generator(seed))
-        audit = audit_masks(draw.mask, lengths, -1, 1, window=draw.window)
+        sample = module.sample_causal(lengths, time, current_frame=current, generator=generator(seed))
+        audit = audit_masks(sample.mask, lengths, -1, 1, window=sample.window)
         assert audit.frames_outside.sum() == 0
         left, factor = module.left_context_size, module.subsampling_factor
         for index, length in enumerate(lengths.tolist()):
-            start = 0 if draw.window.start is None else int(draw.window.start[index])
-            frames = int(draw.window.width[index])
+            start = 0 if sample.window.start is None else int(sample.window.start[index])
+            frames = int(sample.window.width[index])
             width = -1 if left == -1 or (module.causal_window == "sliding" and left > 0) else left * factor
             expected = reference.tail_window(length, width, current)
             assert start + frames <= length and frames == expected[1]
@@ -141,6 +142,28 @@ class TestCausalMasking:
         assert module.sample(lengths, 60, generator=generator()).any(0).all()
         assert module.sample(lengths, 60, current_frame=30).any(0).nonzero().flatten().tolist() == list(range(20, 30))
         assert module.eval().sample(lengths, 60).any(0).nonzero().flatten().tolist() == list(range(50, 60))
+
+    def test_the_recipe_is_that_of_the_attributes_as_they_are_now(self):
+        module = RandomBlockMasking(FEATURES, mask_prob=0.3, block_size=5, allow_overlap=True, max_mask_ratio=0.7)
+        assert module.recipe == MaskRecipe(0.3, 5, True, 0.7)
+        module.mask_prob, module.block_size = 1.0, 4
+        assert module.recipe == MaskRecipe(1.0, 4, True, 0.7)
+        assert module.sample(torch.tensor([40]), 40).all()
+
+    @pytest.mark.parametrize("name", MASKING_WAYS)
+    def test_a_module_built_in_a_way_samples_the_masks_of_that_way(self, name):
+        way, recipe = MASKING_WAYS[name], MaskRecipe(mask_prob=0.3, block_size=12)
+        module = RandomBlockMasking(
+            FEATURES,
+            **{**dataclasses.asdict(recipe), "subsampling_factor": 8, "left_context_size": 5, **way.settings()},
+        )
+        lengths = torch.tensor([200, 150, 7])
+        expected = sample_mask(recipe, name, lengths, 200, left=5, subsampling_factor=8, generator=generator(3))
+        assert torch.equal(module.sample(lengths, 200, generator=generator(3)), expected.mask)
+        assert module.way(frames_per_encoder_frame=8) == way
+
+    def test_where_frames_are_encoder_frames_literal_and_tail_are_one(self):
+        assert causal("tail", subsampling_factor=1).way(frames_per_encoder_frame=1) == MASKING_WAYS["tail"]
 
     def test_forward_causal_is_causal_whatever_the_module_says(self):
         module = RandomBlockMasking(FEATURES, mask_prob=1.0, block_size=4, allow_overlap=True, left_context_size=7)
@@ -297,14 +320,15 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("settings", "error", "message"),
         [
-            (dict(mask_prob=1.5), ValueError, r"mask_prob must be a number in \[0, 1\]; got 1.5"),
+            (dict(mask_prob=1.5), ValueError, "mask_prob must be a number from 0 to 1; got 1.5"),
             (dict(mask_prob=-0.1), ValueError, r"mask_prob must be .* got -0.1"),
             (dict(mask_prob=math.nan), ValueError, r"mask_prob must be .* got nan"),
             (dict(mask_prob="0.5"), TypeError, r"mask_prob must be .* got '0.5' of type str"),
             (dict(max_mask_ratio=2), ValueError, r"max_mask_ratio must be .* got 2"),
             (dict(block_size=0), ValueError, "block_size must be a whole number of frames >= 1; got 0"),
             (dict(block_size=8.0), TypeError, "block_size must be .* got 8.0 of type float"),
-            (dict(subsampling_factor=0), ValueError, "subsampling_factor must be .* >= 1 .* got 0"),
+            (dict(allow_overlap="no"), TypeError, "allow_overlap must be True or False; got 'no'"),
+            (dict(subsampling_factor=0), ValueError, "subsampling_factor must be a whole number >= 1; got 0"),
             (dict(subsampling_factor=None), TypeError, "subsampling_factor must be .* got None"),
             (dict(left_context_size=-2), ValueError, "left_context_size must be .* -1 for no limit; got -2"),
             (dict(left_context_size=True), TypeError, "left_context_size must be .* got True of type bool"),
@@ -362,6 +386,9 @@ class TestBadInput:
             ("left_context_size", 2.0, TypeError),
             ("subsampling_factor", 0, ValueError),
             ("causal_window", "middle", ValueError),
+            ("mask_prob", 2, ValueError),
+            ("block_size", 0, ValueError),
+            ("max_mask_ratio", "all", TypeError),
         ],
     )
     def test_a_bad_value_set_later_is_named_at_its_use(self, name, value, error):
@@ -371,7 +398,7 @@ class TestBadInput:
             module(features(2, 60), torch.tensor([60, 50]))
 
     def test_lengths_past_the_time_axis_are_refused_without_causal_masking_too(self):
-        with pytest.raises(ValueError, match="input_lengths must be between 0 and T = 60 frames; got 61"):
+        with pytest.raises(ValueError, match="input_lengths must be from 0 to T = 60 frames; got 61"):
             RandomBlockMasking(FEATURES)(features(2, 60), torch.tensor([60, 61]))
 
 
@@ -424,7 +451,7 @@ class TestWithoutTheHost:
         assert masks[:, :, :].any() and not masks[3, :, 8:].any()
 
     @needs_cuda
-    def test_a_cuda_graph_draws_a_new_mask_at_every_replay(self, window, overlap):
+    def test_a_cuda_graph_samples_a_new_mask_at_every_replay(self, window, overlap):
         module, feats = self.module(window, overlap).cuda(), features(4, 200, device="cuda")
         lengths = torch.tensor([200, 160, 120, 100], device="cuda")
         stream = torch.cuda.Stream()
@@ -436,12 +463,12 @@ class TestWithoutTheHost:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             masked, masks = module(feats, lengths)
-        drawn = []
+        sampled = []
         for _ in range(20):
             graph.replay()
-            drawn.append(masks[:, 0].clone())
+            sampled.append(masks[:, 0].clone())
             assert torch.equal(masked, torch.where(masks > 0, module.mask_embedding.view(1, -1, 1), feats))
-        assert len({tuple(mask.flatten().tolist()) for mask in drawn}) > 1
+        assert len({tuple(mask.flatten().tolist()) for mask in sampled}) > 1
 
     @needs_cuda
     def test_a_cpu_generator_gives_the_same_masks_on_a_cuda_device(self, window, overlap):
@@ -454,7 +481,7 @@ class TestWithoutTheHost:
 @pytest.mark.skipif(
     not torch.cuda.is_available() and shutil.which("c++") is None, reason="compiling for the CPU needs a C++ compiler"
 )
-def test_compiled_to_machine_code_it_draws_from_the_same_distribution():
+def test_compiled_to_machine_code_it_samples_from_the_same_distribution():
     torch.compiler.reset()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module = causal("sliding", mask_prob=0.05, block_size=9, allow_overlap=True, left_context_size=4)
@@ -468,186 +495,6 @@ def test_compiled_to_machine_code_it_draws_from_the_same_distribution():
     # 400 comparisons at 5 standard errors: a false alarm has a probability of 2e-4.
     assert ((rates[0].mean(1) - rates[1].mean(1)).abs() <= 5 * error).all()
     assert rates[1][:, :, 8:].any() and not rates[1][3, :, 8:].any()
-
-
-class Subsampling(torch.nn.Module):
-    """A subsampling by 4 with the methods that an encoder looks for."""
-
-    is_causal = True
-
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Sequential(torch.nn.Conv1d(5, FEATURES, 4, stride=4))
-
-    def get_sampling_frames(self):
-        return 4
-
-    def get_streaming_cache_size(self):
-        return 0
-
-    def forward(self, x, lengths):
-        return self.conv(x.transpose(1, 2)).transpose(1, 2), lengths // 4
-
-
-class TwoArguments(torch.nn.Module):
-    """A masking module of another make, with NeMo's two arguments."""
-
-    def forward(self, input_feats, input_lengths):
-        return input_feats * 0, torch.ones_like(input_feats)
-
-
-class TestWrapper:
-    LENGTHS = torch.tensor([80, 60])
-
-    @pytest.fixture
-    def signal(self):
-        return torch.randn(2, 80, 5, generator=generator())
-
-    @pytest.fixture
-    def wrapper(self):
-        masking = causal(mask_prob=1.0, block_size=2, allow_overlap=True, freeze=False, left_context_size=9)
-        return ConvFeatureMaksingWrapper(Subsampling(), masking)
-
-    def masked_frames(self, wrapper):
-        return wrapper.get_current_mask()[:, 0].sum(1).tolist()
-
-    def test_without_masking_it_is_the_subsampling(self, wrapper, signal):
-        expected, expected_lengths = wrapper.pre_encode(x=signal, lengths=self.LENGTHS)
-        feats, lengths = wrapper(x=signal, lengths=self.LENGTHS)
-        assert torch.equal(feats, expected) and torch.equal(lengths, expected_lengths)
-        assert wrapper.get_current_mask().shape == (2, FEATURES, 20) and not wrapper.get_current_mask().any()
-        assert torch.equal(wrapper.get_current_feat(), expected)
-
-    def test_masking_replaces_features_and_keeps_the_clean_ones(self, wrapper, signal):
-        clean, _ = wrapper.pre_encode(x=signal, lengths=self.LENGTHS)
-        wrapper.set_masking_enabled(True)
-        feats, lengths = wrapper(x=signal.requires_grad_(), lengths=self.LENGTHS)
-        mask = wrapper.get_current_mask().transpose(1, 2)
-        assert lengths.tolist() == [20, 15] and self.masked_frames(wrapper) == [9, 9]
-        assert torch.equal(feats, torch.where(mask > 0, wrapper.masking.mask_embedding, clean))
-        assert torch.equal(wrapper.get_current_feat(), clean) and not wrapper.get_current_feat().requires_grad
-
-    def test_the_effective_context_reaches_the_masking_and_holds_until_the_next_call(self, wrapper, signal):
-        wrapper.set_masking_enabled(True, effective_left_context=3)
-        for _ in range(2):
-            wrapper(x=signal, lengths=self.LENGTHS)
-            assert self.masked_frames(wrapper) == [3, 3]
-        wrapper.set_masking_enabled(True)
-        wrapper(x=signal, lengths=self.LENGTHS)
-        assert self.masked_frames(wrapper) == [9, 9]
-        wrapper.set_masking_enabled(False)
-        wrapper(x=signal, lengths=self.LENGTHS)
-        assert self.masked_frames(wrapper) == [0, 0]
-
-    def test_a_masking_module_of_another_make_gets_its_two_arguments(self, signal):
-        wrapper = ConvFeatureMaksingWrapper(Subsampling(), TwoArguments())
-        wrapper.set_masking_enabled(True, effective_left_context=3)
-        feats, _ = wrapper(x=signal, lengths=self.LENGTHS)
-        assert not feats.any() and self.masked_frames(wrapper) == [20, 20]
-
-    def test_a_ready_mask_is_written_as_it_is(self, wrapper, signal):
-        mask = torch.rand(2, 20, generator=generator()) < 0.5
-        before = torch.get_rng_state()
-        wrapper.set_masking_enabled(True, effective_left_context=3, mask=mask)
-        feats, _ = wrapper(x=signal, lengths=self.LENGTHS)
-        assert torch.equal(wrapper.get_current_mask()[:, 0] > 0, mask)
-        assert torch.equal(feats[mask], wrapper.masking.mask_embedding.expand(int(mask.sum()), -1))
-        assert torch.equal(before, torch.get_rng_state())
-
-    @pytest.mark.parametrize(
-        ("arguments", "error", "message"),
-        [
-            (dict(apply_mask=True, effective_left_context=-2), ValueError, "effective_left_context must be .* got -2"),
-            (
-                dict(apply_mask=True, effective_left_context=1.5),
-                TypeError,
-                "effective_left_context must be .* got 1.5",
-            ),
-            (dict(apply_mask=False, mask=torch.ones(2, 20) > 0), ValueError, "mask was given .* apply_mask=False"),
-            (dict(apply_mask=True, mask=torch.ones(2, 20)), TypeError, "mask must be a boolean .* got torch.float32"),
-            (dict(apply_mask=True, mask=torch.ones(20) > 0), ValueError, r"mask must be a boolean .* \[20\]"),
-        ],
-    )
-    def test_a_refused_setting_changes_nothing(self, wrapper, signal, arguments, error, message):
-        wrapper.set_masking_enabled(True, effective_left_context=3)
-        with pytest.raises(error, match=message):
-            wrapper.set_masking_enabled(**arguments)
-        wrapper(x=signal, lengths=self.LENGTHS)
-        assert self.masked_frames(wrapper) == [3, 3]
-
-    def test_a_ready_mask_must_fit_and_there_must_be_a_way_to_write_it(self, wrapper, signal):
-        wrapper.set_masking_enabled(True, mask=torch.ones(2, 21) > 0)
-        with pytest.raises(ValueError, match=r"mask must be \[B, T\] = \[2, 20\] .* got \[2, 21\]"):
-            wrapper(x=signal, lengths=self.LENGTHS)
-        with pytest.raises(TypeError, match="TwoArguments has no method write"):
-            ConvFeatureMaksingWrapper(Subsampling(), TwoArguments()).set_masking_enabled(
-                True, mask=torch.ones(2, 2) > 0
-            )
-
-    def test_the_subsampling_is_frozen_and_the_embedding_trains(self, wrapper, signal):
-        wrapper.set_masking_enabled(True)
-        feats, _ = wrapper(x=signal, lengths=self.LENGTHS)
-        feats.sum().backward()
-        trained = {name for name, p in wrapper.named_parameters() if p.requires_grad}
-        assert trained == {"masking.mask_embedding"}
-        assert torch.equal(wrapper.masking.mask_embedding.grad, torch.full((FEATURES,), 18.0))
-
-    def test_what_callers_read_of_the_subsampling_is_handed_on(self, wrapper):
-        assert wrapper.get_sampling_frames() == 4 and wrapper.get_streaming_cache_size() == 0
-        assert wrapper.is_causal is True and wrapper.conv is wrapper.pre_encode.conv
-        assert not hasattr(wrapper, "change_subsampling_conv_chunking_factor")
-        with pytest.raises(AttributeError, match="no_such_thing"):
-            wrapper.no_such_thing  # noqa: B018
-
-    def test_it_hands_on_all_that_an_encoder_asks_of_nemo_s_subsampling(self):
-        inner = ConvSubsampling("dw_striding", 8, 16, 12, 8, is_causal=True)
-        wrapper = ConvFeatureMaksingWrapper(inner, RandomBlockMasking(12))
-        assert wrapper.get_sampling_frames() == inner.get_sampling_frames() == [1, 8]
-        assert wrapper.get_streaming_cache_size() == inner.get_streaming_cache_size() == [0, 9]
-        wrapper.change_subsampling_conv_chunking_factor(2)
-        assert inner.subsampling_conv_chunking_factor == 2
-        assert wrapper._left_padding == inner._left_padding and wrapper.is_causal is True
-
-    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda wrapper: pickle.loads(pickle.dumps(wrapper))])
-    def test_copies_are_wrappers_of_their_own(self, wrapper, signal, copied):
-        wrapper.set_masking_enabled(True, effective_left_context=3)
-        wrapper(x=signal, lengths=self.LENGTHS)
-        other = copied(wrapper)
-        assert type(other) is ConvFeatureMaksingWrapper and other.pre_encode is not wrapper.pre_encode
-        other.set_masking_enabled(False)
-        wrapper(x=signal, lengths=self.LENGTHS)
-        assert self.masked_frames(wrapper) == [3, 3] and other.get_sampling_frames() == 4
-
-    def test_a_copy_is_a_wrapper_even_where_the_subsampling_says_how_to_copy_itself(self):
-        class Copying(Subsampling):
-            def __deepcopy__(self, memo):
-                return Subsampling()
-
-        other = copy.deepcopy(ConvFeatureMaksingWrapper(Copying(), causal()))
-        assert type(other) is ConvFeatureMaksingWrapper and type(other.pre_encode) is Subsampling
-
-    def test_its_state_dict_has_nemo_s_keys_and_loads(self, wrapper):
-        state = wrapper.state_dict()
-        assert set(state) == {"pre_encode.conv.0.weight", "pre_encode.conv.0.bias", "masking.mask_embedding"}
-        other = ConvFeatureMaksingWrapper(Subsampling(), causal())
-        other.load_state_dict(state)
-        assert all(torch.equal(state[key], value) for key, value in other.state_dict().items())
-
-    def test_it_loads_a_plain_encoder_s_subsampling(self, wrapper):
-        plain = torch.nn.ModuleDict({"pre_encode": Subsampling(), "layer": torch.nn.Linear(2, 2)})
-        encoder = torch.nn.ModuleDict({"pre_encode": wrapper, "layer": torch.nn.Linear(2, 2)})
-        embedding = wrapper.masking.mask_embedding.clone()
-        state = plain.state_dict()
-        encoder.load_state_dict(state)
-        assert torch.equal(wrapper.pre_encode.conv[0].weight, plain["pre_encode"].conv[0].weight)
-        assert torch.equal(wrapper.masking.mask_embedding, embedding)
-        assert set(state) == set(plain.state_dict()), "the caller's dict must stay as it was"
-
-    def test_strict_loading_still_refuses_keys_that_belong_to_nothing(self, wrapper):
-        with pytest.raises(RuntimeError, match="conv.0.weight"):
-            wrapper.load_state_dict({"other.weight": torch.zeros(1)})
-        with pytest.raises(RuntimeError, match="stray.weight"):
-            wrapper.load_state_dict({**wrapper.state_dict(), "stray.weight": torch.zeros(1)})
 
 
 def test_every_argument_of_nemo_s_class_is_taken_in_the_same_place():

@@ -8,10 +8,8 @@ from overlay_trees import (
     ACTIVATE,
     NEMO,
     OURS,
-    PACKAGE_INFO,
     SHOW_MASK,
     failure,
-    lay_out_built,
     lay_out_clone,
     output,
     run,
@@ -177,7 +175,9 @@ def test_it_can_be_taken_out_again(nemo, built):
 
 def test_installing_after_nemo_was_imported_is_refused_with_the_modules_that_came_too_early(nemo, built):
     error = failure(SHOW_MASK + "\n" + ACTIVATE, nemo, built)
-    assert "RuntimeError: call nemo_overlay.install() before NeMo is imported: nemo.collections.asr.masks" in error
+    assert (
+        "must be called before modules of NeMo are imported; got nemo.collections.asr.masks imported already" in error
+    )
 
 
 # What our half meets when something is wrong
@@ -234,55 +234,6 @@ def test_an_interrupt_while_our_half_loads_stays_an_interrupt(nemo, build_ours):
             print("interrupted")
         """
     assert output(ACTIVATE + dedent(code), nemo, built) == "interrupted"
-
-
-@pytest.mark.parametrize("version", ["2.7.2", "3.1.0", "1.23.0"])
-def test_an_unsupported_nemo_is_one_warning_that_names_the_range(nemo, built, version):
-    write_files(nemo, {"nemo/package_info.py": _package_info(version)})
-    code = ACTIVATE + "import nemo.collections.asr.untouched\n"
-    assert run(code, nemo, built, flags=["-S", "-W", "always"]).stderr == ""
-    done = run(code + "import nemo.collections.asr.models", nemo, built, flags=["-S", "-W", "always"])
-    assert done.returncode == 0
-    assert done.stderr.count("RuntimeWarning") == 1
-    assert f"NeMo {version} at {nemo}/nemo is outside >=2.7.3,<3.1" in done.stderr
-
-
-@pytest.mark.parametrize("version", ["2.7.3", "2.8.0", "3.0.0", "3.0.9"])
-def test_a_supported_nemo_is_no_warning(nemo, built, version):
-    write_files(nemo, {"nemo/package_info.py": _package_info(version)})
-    assert run(ACTIVATE + SHOW_MASK, nemo, built, flags=["-S", "-W", "error"]).stdout == "ours\n"
-
-
-def test_two_installs_on_the_path_are_one_clear_error(nemo, built, tmp_path):
-    other = lay_out_built(tmp_path / "other")
-    error = failure(ACTIVATE + SHOW_MASK, nemo, built, other)
-    assert error.count("nemo_overlay.OverlayError: ") == 1
-    assert "installed more than once on sys.path" in error and "pip uninstall nemo-streaming-ssl" in error
-    assert f"{built}/nemo_overlay, {other}/nemo_overlay" in error
-    assert (
-        output(ACTIVATE + "import nemo.collections.asr.untouched as m; print(m.kind)", nemo, built, other) == "NeMo's"
-    )
-
-
-def test_two_registered_installs_are_an_error_even_where_one_runs_from_a_clone(nemo, tmp_path):
-    clone = lay_out_clone(tmp_path / "clone", OURS)
-    registered = [tmp_path / name / "nemo_streaming_ssl-0.1.0.dist-info" for name in ("one", "two")]
-    for folder in registered:
-        folder.mkdir(parents=True)
-    places = [folder.parent for folder in registered]
-    assert output(ACTIVATE + SHOW_MASK, nemo, clone, places[0]) == "ours"
-    assert f"sys.path: {places[0]}, {places[1]}" in failure(ACTIVATE + SHOW_MASK, nemo, clone, *places)
-
-
-def test_the_same_install_reached_by_two_paths_is_one(nemo, built, tmp_path):
-    (tmp_path / "link").symlink_to(built)
-    assert output(ACTIVATE + SHOW_MASK, nemo, built, tmp_path / "link") == "ours"
-
-
-def test_a_clone_in_the_current_folder_is_no_second_install(nemo, built, tmp_path):
-    clone = lay_out_clone(tmp_path / "clone", OURS)
-    code = "import sys; sys.path.append(sys.path.pop(0))\n"
-    assert output(code + ACTIVATE + SHOW_MASK, nemo, built, cwd=clone) == "ours"
 
 
 # Packages named `nemo` that are not NVIDIA's
@@ -394,9 +345,3 @@ def test_another_import_hook_and_ours_both_take_part(nemo, built, order):
     # Like NeMo itself, which imports torch and more before any module of ours.
     code = start + "import sched\n" + SHOW_MASK + "\nprint('nemo.collections.asr.masks' in RecordingLoader.seen)"
     assert output(code, nemo, built) == "ours\nTrue"
-
-
-def _package_info(version: str) -> str:
-    major, minor, patch = version.split(".")
-    text = PACKAGE_INFO.replace("MAJOR = 3", f"MAJOR = {major}").replace("MINOR = 0", f"MINOR = {minor}")
-    return text.replace("PATCH = 0", f"PATCH = {patch}")

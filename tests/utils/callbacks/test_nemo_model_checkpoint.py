@@ -160,8 +160,3 @@ def test_every_n_train_steps_alone_means_what_it_means_to_lightning(fit):
     )
     assert run.trainer.checkpoint_callback.last_every_n_steps == 0
     assert sorted(set(run.steps)) == [2, 4]
-
-
-def test_epochs_may_be_limited_where_validation_counts_batches_across_them(fit):
-    run = fit(Curve(1.0, 2.0), max_epochs=2, val_check_interval=3)
-    assert run.trainer.global_step == 8 and run.trainer.check_val_every_n_epoch is None

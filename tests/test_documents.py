@@ -1,9 +1,8 @@
-"""The documents: every block of Python and YAML in them works, every message is explained, every link is there.
+"""The documents: every block of Python and YAML in them works, every link is there.
 
 Their shell commands are run in `test_commands.py`.
 """
 
-import ast
 import re
 from pathlib import Path
 
@@ -82,56 +81,6 @@ def test_no_block_of_code_goes_untested():
     for document, languages in tested.items():
         fences = re.findall(r"^ *```(\w*)$", (REPOSITORY / document).read_text(encoding="utf-8"), flags=re.M)
         assert set(fences[::2]) == languages and set(fences[1::2]) == {""}
-
-
-HOLE = "\N{HORIZONTAL ELLIPSIS}"
-
-
-def template(text: ast.expr) -> str:
-    """A message as the source has it, with a hole for each value that is put in."""
-    if isinstance(text, ast.Constant):
-        return str(text.value)
-    if isinstance(text, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else HOLE for part in text.values)
-    if isinstance(text, ast.BinOp):
-        return template(text.left) + template(text.right)
-    return HOLE
-
-
-def messages_of(file: Path) -> list[str]:
-    """What a module raises and warns of, and what its `describe_...` functions make for that purpose."""
-    found = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            found += node.exc.args[:1]
-        elif isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            message_at = {"warn_once": 2, "warning": 0, "warn": 0}.get(called)
-            found += [] if message_at is None else [node.args[message_at]]
-        elif isinstance(node, ast.FunctionDef) and node.name in ("describe_copies", "describe_failure"):
-            found += [one.value for one in ast.walk(node) if isinstance(one, ast.Return)]
-    return [text for text in map(template, found) if re.search(r"\w", text)]
-
-
-def test_the_guide_explains_every_message_and_no_other():
-    guide = (REPOSITORY / GUIDE).read_text(encoding="utf-8")
-    _, section = guide.split("## Messages, and what to do")
-    first_cells = re.findall(r"^\| (`.+`) \| .+ \|$", section, flags=re.M)
-    rows = [row for cell in first_cells for row in re.findall("`(.+?)`", cell)]
-    folders = ("nemo/**", "nemo_overlay", "examples/asr/speech_pretraining")
-    files = [file for folder in folders for file in REPOSITORY.glob(f"{folder}/*.py")]
-    messages = {message for file in files for message in messages_of(file)}
-    assert len(messages) > 90
-
-    def explains(row: str, message: str) -> bool:
-        """It quotes the message, and more of it than `... is ..., but ...` quotes of most."""
-        quoted, words = (len(re.sub(rf"\.\.\.|{HOLE}", "", text)) for text in (row, message))
-        parts = ".*".join(map(re.escape, row.split("...")))
-        return quoted >= min(19, words / 2) and re.search(parts, message, flags=re.S) is not None
-
-    stale = [row for row in rows if not any(explains(row, message) for message in messages)]
-    missing = [message for message in messages if not any(explains(row, message) for row in rows)]
-    assert not stale and not missing
 
 
 def anchors_of(document: Path) -> set[str]:

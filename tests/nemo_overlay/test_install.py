@@ -222,13 +222,13 @@ def test_our_half_follows_the_installed_nemo_file_by_file():
 
 
 FIRST_IMPORT = """
-    from nemo.collections.asr.parts.utils.streaming_utils import set_dynamic_context
+    from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking
     import copy, inspect, pickle, sys
     from torch.utils.data import DataLoader
-    from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking
-    from nemo.collections.asr.parts.utils.streaming_utils import CacheAwareStreamingAudioBuffer
-    print(inspect.getsourcefile(set_dynamic_context))
-    print(inspect.getsource(set_dynamic_context).splitlines()[0])
+    from nemo.collections.asr.parts.utils.streaming_utils import CacheAwareStreamingAudioBuffer, set_dynamic_context
+    ours = RandomBlockMasking.forward_causal
+    print(inspect.getsourcefile(ours))
+    print(inspect.getsource(ours).splitlines()[0].strip())
     masking = RandomBlockMasking(feat_in=8, causal=True, left_context_size=160)
     twins = copy.deepcopy(masking), pickle.loads(pickle.dumps(masking))
     print([(type(twin) is RandomBlockMasking, twin.left_context_size) for twin in twins])
@@ -236,9 +236,11 @@ FIRST_IMPORT = """
         def __len__(self):
             return 2
         def __getitem__(self, index):
-            return inspect.getsourcefile(set_dynamic_context)
+            return inspect.getsourcefile(ours)
     print(set(sum(DataLoader(Names(), num_workers=1, collate_fn=list), [])))
     """
+
+MASKING = "collections/asr/modules/ssl_modules/masking.py"
 
 
 @needs_nemo
@@ -250,9 +252,8 @@ def test_a_wheel_of_this_repository_extends_nemo_itself(tmp_path):
     environment.pip("install", "--no-deps", "--no-build-isolation", str(clone))
 
     file, source, twins, seen_by_worker = shown(environment, FIRST_IMPORT).splitlines()[-4:]
-    folder = environment.site_packages / "nemo_overlay/nemo/collections/asr/parts/utils"
-    assert file == str(folder / "streaming_utils.py")
-    assert source.startswith("def set_dynamic_context(")
+    assert file == str(environment.site_packages / "nemo_overlay/nemo" / MASKING)
+    assert source.startswith("def forward_causal(")
     assert twins == "[(True, 160), (True, 160)]"
     assert seen_by_worker == str({file})
 
@@ -267,7 +268,7 @@ def test_a_patched_copy_of_nemo_itself_works_without_the_overlay(tmp_path):
     shutil.copytree(installed_nemo(), tmp_path / "tree" / "nemo")
     in_tree.apply(tmp_path / "tree")
     first, *_, last = output(FIRST_IMPORT, tmp_path / "tree", installed_nemo().parent, overlay="0").splitlines()[-4:]
-    assert first == str(tmp_path / "tree/nemo/collections/asr/parts/utils/streaming_utils.py")
+    assert first == str(tmp_path / "tree/nemo" / MASKING)
     assert last == str({first})
 
 

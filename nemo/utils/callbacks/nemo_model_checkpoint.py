@@ -43,21 +43,21 @@ def __init__(
 
 
 def on_train_batch_end(
-    self: NeMoModelCheckpoint, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    self: NeMoModelCheckpoint, trainer: Any, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
 ) -> None:
     """Saves `*last.ckpt` after each `last_every_n_steps`-th step of the optimizer."""
     super(NeMoModelCheckpoint, self).on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
     every, has_stepped = self.last_every_n_steps, not trainer.fit_loop._should_accumulate()
-    if every and has_stepped and not trainer.fast_dev_run and trainer.global_step % every == 0:
+    if every and has_stepped and not _is_trial(trainer) and trainer.global_step % every == 0:
         step_of_best = self._last_global_step_saved
         with batch_completed(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         self._last_global_step_saved = step_of_best  # else a validation at this step would not save its model
 
 
-def on_train_end(self: NeMoModelCheckpoint, trainer: Trainer, pl_module: LightningModule) -> None:
+def on_train_end(self: NeMoModelCheckpoint, trainer: Any, pl_module: LightningModule) -> None:
     """Saves `*last.ckpt` unless the one of this step is there, and then does what NeMo does."""
-    if not trainer.fast_dev_run and trainer.global_step not in (0, self.step_of_last):
+    if not _is_trial(trainer) and trainer.global_step not in (0, self.step_of_last):
         self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
     _nemo_on_train_end(self, trainer, pl_module)
 
@@ -85,11 +85,16 @@ def format_checkpoint_name(
 
 def _saved_checkpoint_paths(self: NeMoModelCheckpoint) -> list[Path]:
     """The checkpoints that a resumed run ranks by the metric in their names: not those where it is no number."""
-    paths = _nemo_saved_checkpoint_paths.fget(self)
-    if self.monitor is None:
-        return list(paths)
+    if self.monitor is None or self.save_top_k == 0:
+        return []  # there is nothing to rank
     no_number = re.compile(rf"{re.escape(self.monitor)}.-?(nan|inf)")
+    paths = _nemo_saved_checkpoint_paths.fget(self)
     return [path for path in paths if not no_number.search(Path(path).name)]
+
+
+def _is_trial(trainer: Any) -> bool:
+    """Whether the trainer makes a `fast_dev_run`. Lightning sets that attribute without declaring it."""
+    return bool(trainer.fast_dev_run)
 
 
 NeMoModelCheckpoint.__init__ = __init__

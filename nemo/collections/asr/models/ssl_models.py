@@ -21,6 +21,7 @@ from nemo.collections.asr.models.masked_token_pred.context_training import Conte
 from nemo.collections.asr.models.masked_token_pred.future_prediction import FuturePrediction
 from nemo.collections.asr.models.masked_token_pred.input_types import with_forward_names
 from nemo.collections.asr.models.masked_token_pred.mask_position import prepare_config, restore_config
+from nemo.collections.asr.models.masked_token_pred.noisy_speech_data import NoisySpeechData
 from nemo.collections.asr.models.masked_token_pred.objective import Objective
 from nemo.collections.asr.models.masked_token_pred.prediction import Prediction
 from nemo.collections.asr.models.masked_token_pred.saving import ModelFiles
@@ -94,7 +95,6 @@ class EncDecMaskedTokenPredModel(
         self.codebook_health: CodebookHealth | None = None
         self._codebook_logs: CodebookLogs | None = None
         self._last_validation = {}
-        self._mask_lengths: Tensor | None = None
         if self.attention_context is not None:
             self._align(self.attention_context)
         self._add_future_heads(self.attention_context)
@@ -169,10 +169,9 @@ class EncDecMaskedTokenPredModel(
         encoded, encoded_len, masks, tokens = self._encoded_and_tokens(self._features(**arguments), apply_mask)
         return self.decoder(encoder_output=encoded), encoded_len, masks, tokens
 
-    def _features(self, **arguments: Tensor) -> SpeechFeatures:
-        return SpeechFeatures.without_noise(
-            *features_of(self.preprocessor, arguments, "input_signal", "processed_signal")
-        )
+    def _features(self, **inputs: Tensor) -> SpeechFeatures:
+        features, lengths = features_of(self.preprocessor, inputs, "input_signal", "processed_signal")
+        return SpeechFeatures.without_noise(features, lengths)
 
     def _encoded_and_tokens(self, features: SpeechFeatures, apply_mask: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `forward`, with the encoder's frames `[B, D, S]` in place of log-probabilities."""
@@ -191,7 +190,8 @@ class EncDecMaskedTokenPredModel(
 
         `mask` `[B, T]` (feature frames; encoder frames after the convolutions) takes the place of a sampled one.
         """
-        left = None if context is None else self.attention_context.left_for_masking(context)
+        owner = self.attention_context
+        left = None if context is None or owner is None else owner.left_for_masking(context)
         if self.pre_encoder is not None:
             self.pre_encoder.set_masking_enabled(apply_mask, effective_left_context=left, mask=mask)
             try:
@@ -242,7 +242,9 @@ class EncDecMaskedTokenPredModel(
         return getattr(self.forward, "__func__", None) in library
 
 
-class EncDecDenoiseMaskedTokenPredModel(EncDecMaskedTokenPredModel, NemoEncDecDenoiseMaskedTokenPredModel):
+class EncDecDenoiseMaskedTokenPredModel(
+    NoisySpeechData, EncDecMaskedTokenPredModel, NemoEncDecDenoiseMaskedTokenPredModel
+):
     """NEST: masked token prediction whose encoder hears noisy speech, and whose targets come from the clean speech.
 
     Adds to NeMo's class what `EncDecMaskedTokenPredModel` adds. (Huang et al., "NEST: Self-supervised Fast Conformer
@@ -254,7 +256,7 @@ class EncDecDenoiseMaskedTokenPredModel(EncDecMaskedTokenPredModel, NemoEncDecDe
         """The forward's arguments, under NeMo's typed names and under its argument names."""
         return with_forward_names(NemoEncDecDenoiseMaskedTokenPredModel.input_types.fget(self))
 
-    def forward(
+    def forward(  # type: ignore[override]  # NeMo's order of arguments
         self,
         input_signal: Tensor | None = None,
         input_signal_length: Tensor | None = None,
@@ -315,13 +317,11 @@ class EncDecDenoiseMaskedTokenPredModel(EncDecMaskedTokenPredModel, NemoEncDecDe
         )
         return self._typed_forward(apply_mask=apply_mask, **arguments)
 
-    def _features(self, **arguments: Tensor) -> SpeechFeatures:
-        clean, clean_lengths = features_of(self.preprocessor, arguments, "input_signal", "processed_signal")
-        if not any("noisy" in name for name in arguments):
+    def _features(self, **inputs: Tensor) -> SpeechFeatures:
+        clean, clean_lengths = features_of(self.preprocessor, inputs, "input_signal", "processed_signal")
+        if not any("noisy" in name for name in inputs):
             return SpeechFeatures.without_noise(clean, clean_lengths)
-        noisy, noisy_lengths = features_of(
-            self.preprocessor, arguments, "noisy_input_signal", "processed_noisy_signal"
-        )
+        noisy, noisy_lengths = features_of(self.preprocessor, inputs, "noisy_input_signal", "processed_noisy_signal")
         return SpeechFeatures(clean, clean_lengths, noisy, noisy_lengths)
 
     def _arguments(self, batch: Any) -> dict[str, Tensor]:

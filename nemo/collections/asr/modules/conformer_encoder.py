@@ -62,7 +62,7 @@ def _calc_context_sizes(
     )
     name = "encoder.att_context_size"
     if att_context_style == "chunked_limited_with_rc":
-        contexts = (AttentionContext(left=-1, chunk=-1, right=-1),)
+        contexts: tuple[AttentionContext, ...] = (AttentionContext(left=-1, chunk=-1, right=-1),)
     else:
         contexts = AttentionContext.parse_all([-1, -1] if att_context_size is None else att_context_size, name=name)
     for context in contexts:

@@ -115,7 +115,9 @@ class MLMLoss(NemoMLMLoss):
             Utterance and token of each target, int64 `[targets]` both. Its decoder frame is `target_shift` later.
         """
         counted = target_mask(masks, self.combine_time_steps, self.mask_threshold, decoder_lengths, self.target_shift)
-        return counted[:, : max(0, decoder_frames - self.target_shift)].nonzero(as_tuple=True)
+        with_frame = counted[:, : max(0, decoder_frames - self.target_shift)]
+        utterances, tokens = with_frame.nonzero(as_tuple=True)
+        return utterances, tokens
 
     def _statistics(
         self, decoder_outputs: Tensor, targets: Tensor, masks: Tensor | None, decoder_lengths: Tensor | None

@@ -1,5 +1,7 @@
 """What must agree between encoder, masking, tokenizer and loss, set or checked when a model is built."""
 
+from typing import Any
+
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -84,7 +86,7 @@ def loss_config(cfg: DictConfig, target_shift: int) -> DictConfig:
     return OmegaConf.create({**cfg.loss, "target_shift": target_shift})
 
 
-def heard_shift_of(encoder: nn.Module, after_convolutions: bool) -> int:
+def heard_shift_of(encoder: Any, after_convolutions: bool) -> int:
     """Encoder frame `k + shift` is the first that has heard all of token `k`, whatever `model.target_shift` says."""
     if after_convolutions:
         return 0
@@ -92,7 +94,7 @@ def heard_shift_of(encoder: nn.Module, after_convolutions: bool) -> int:
 
 
 def align_masking(
-    mask_processor: nn.Module, cfg: DictConfig, context: EncoderContext, after_convolutions: bool, masks: bool = True
+    mask_processor: Any, cfg: DictConfig, context: EncoderContext, after_convolutions: bool, masks: bool = True
 ) -> None:
     """Gives the mask processor the encoder's units, and the left context of evaluation.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
+from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
 from nemo.collections.asr.parts.attention_context import ContextSampler, EncoderContext
 from nemo.collections.asr.parts.attention_context.callback import ContextSampling, load_sampler, save_sampler
 from nemo.collections.asr.parts.attention_context.unwrap import find_encoder_context
@@ -12,7 +13,7 @@ from nemo.collections.asr.parts.attention_context.unwrap import find_encoder_con
 __all__ = ["ContextTraining"]
 
 
-class ContextTraining:
+class ContextTraining(ModelPart):
     """A mixin of the masked token prediction models."""
 
     @property
@@ -22,8 +23,15 @@ class ContextTraining:
 
     @property
     def context_sampler(self) -> ContextSampler:
-        """What samples the contexts of training."""
-        return self.attention_context.sampler
+        """What samples the contexts of training.
+
+        Raises:
+            AttributeError: the encoder has no contexts.
+        """
+        context = self.attention_context
+        if context is None or context.sampler is None:
+            raise AttributeError(f"{type(self.encoder).__name__} has no attention contexts to sample")
+        return context.sampler
 
     @property
     def current_att_context(self) -> list[int] | None:

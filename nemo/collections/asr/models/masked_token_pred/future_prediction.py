@@ -10,6 +10,7 @@ from nemo.collections.asr.losses.ssl_losses.future import FutureSums, FutureTarg
 from nemo.collections.asr.models.masked_token_pred.alignment import heard_shift_of
 from nemo.collections.asr.models.masked_token_pred.future_heads import FutureHeads
 from nemo.collections.asr.models.masked_token_pred.future_totals import FutureTotals
+from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
 from nemo.collections.asr.models.masked_token_pred.objective import Objective
 from nemo.collections.asr.models.masked_token_pred.speech_features import SpeechFeatures
 from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking
@@ -20,7 +21,7 @@ from nemo.utils import logging
 __all__ = ["FuturePrediction"]
 
 
-class FuturePrediction:
+class FuturePrediction(ModelPart):
     """A mixin of the masked token prediction models.
 
     Attributes:

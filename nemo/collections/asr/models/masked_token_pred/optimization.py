@@ -24,10 +24,10 @@ def check_optimization(config: Mapping[str, Any]) -> None:
         ValueError: naming the options, those that are allowed, and how to remove the others on the command line.
     """
     optimizer, schedule = config.get("name"), config.get("sched") or {}
-    if optimizer in AVAILABLE_OPTIMIZERS and _is_flat(config):
+    if optimizer is not None and optimizer in AVAILABLE_OPTIMIZERS and _is_flat(config):
         _check("model.optim", optimizer, AVAILABLE_OPTIMIZERS[optimizer], set(config) - _READ_BY_NEMO)
     scheduler = schedule.get("name")
-    if scheduler in AVAILABLE_SCHEDULERS and _is_flat(schedule):
+    if scheduler is not None and scheduler in AVAILABLE_SCHEDULERS and _is_flat(schedule):
         given = {option for option in schedule if option not in _READ_BY_NEMO_SCHED and not option.startswith("t_")}
         hint = ""
         if "d_model" in given:
@@ -58,7 +58,7 @@ def _options(cls: type) -> set[str]:
     names: set[str] = set()
     for ancestor in cls.__mro__:
         if "__init__" in vars(ancestor):
-            parameters = inspect.signature(ancestor.__init__).parameters.values()
+            parameters = inspect.signature(vars(ancestor)["__init__"]).parameters.values()
             names |= {parameter.name for parameter in parameters if parameter.kind in _BY_NAME}
             if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
                 return names - {"self", "params", "optimizer"}

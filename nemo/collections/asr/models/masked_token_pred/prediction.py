@@ -5,12 +5,13 @@ from typing import Any
 
 from torch import Tensor
 
+from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
 from nemo.collections.asr.models.masked_token_pred.speech_features import SpeechFeatures
 
 __all__ = ["Prediction"]
 
 
-class Prediction:
+class Prediction(ModelPart):
     """A mixin of the masked token prediction models."""
 
     def predict_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:

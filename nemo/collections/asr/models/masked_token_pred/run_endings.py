@@ -112,7 +112,7 @@ class InterruptedRun(pl.Callback):
         self._has_trained = False
 
 
-def _save_last(trainer: pl.Trainer) -> None:
+def _save_last(trainer: Any) -> None:
     """Saves `*last.ckpt`, where a checkpoint callback keeps one, unless this step is saved already."""
     if trainer.validating and any(isinstance(callback, EMA) for callback in trainer.callbacks):
         return  # the model may have the averaged weights

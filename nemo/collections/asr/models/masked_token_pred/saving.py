@@ -5,6 +5,7 @@ from typing import Any
 from omegaconf import DictConfig
 from torch.distributed.fsdp import register_fsdp_forward_method
 
+from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
 from nemo.collections.asr.parts.utils.sharding import full_state_dict, is_sharded, shard_weights
 from nemo.collections.asr.parts.utils.weight_report import reported_loading
 from nemo.utils.model_utils import wrap_training_step
@@ -12,7 +13,7 @@ from nemo.utils.model_utils import wrap_training_step
 __all__ = ["ModelFiles"]
 
 
-class ModelFiles:
+class ModelFiles(ModelPart):
     """A mixin of the masked token prediction models."""
 
     def configure_model(self) -> None:

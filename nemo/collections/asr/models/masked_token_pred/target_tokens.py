@@ -4,6 +4,7 @@ import torch
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
+from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
 from nemo.collections.asr.models.masked_token_pred.speech_features import SpeechFeatures
 from nemo.collections.asr.modules.ssl_modules.fitted_targets import FittedTargets
 
@@ -28,7 +29,7 @@ def _has_fixed_features(cfg: DictConfig) -> bool:
     return isinstance(cfg.preprocessor.get("normalize"), DictConfig)
 
 
-class TargetTokens:
+class TargetTokens(ModelPart):
     """A mixin of the masked token prediction models."""
 
     def _take_fitted_targets(self) -> None:

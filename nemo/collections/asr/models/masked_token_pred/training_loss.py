@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss, MultiMLMLoss
+from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
 from nemo.collections.asr.models.masked_token_pred.training_logs import mask_logs
 from nemo.collections.asr.modules.conv_asr import ConvASRDecoder
 from nemo.collections.asr.modules.ssl_modules.multi_softmax_decoder import MultiSoftmaxDecoder
@@ -13,7 +14,7 @@ from nemo.collections.asr.modules.ssl_modules.multi_softmax_decoder import Multi
 __all__ = ["TrainingLoss"]
 
 
-class TrainingLoss:
+class TrainingLoss(ModelPart):
     """A mixin of the masked token prediction models."""
 
     def _training_loss(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
@@ -59,7 +60,7 @@ class TrainingLoss:
         self, encoded: Tensor, encoded_len: Tensor, masks: Tensor, tokens: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Decodes the masked frames of `encoded` `[B, D, S]` alone."""
-        loss = getattr(self.loss, "mlm_loss", self.loss)
+        loss: MLMLoss = getattr(self.loss, "mlm_loss", self.loss)
         decoder_frames = min(encoded.shape[2], tokens.shape[1] + loss.target_shift)
         utterances, positions = loss.locate(masks, decoder_frames, encoded_len)
         if len(utterances) == 0:

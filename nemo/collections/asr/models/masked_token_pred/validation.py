@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
+from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
 from nemo.collections.asr.models.masked_token_pred.objective_totals import ObjectiveTotals
 from nemo.collections.asr.models.masked_token_pred.speech_features import SpeechFeatures
 from nemo.collections.asr.models.masked_token_pred.token_baselines import Baselines, TokenCounts
@@ -20,7 +21,7 @@ from nemo.utils import logging
 __all__ = ["ContextValidation"]
 
 
-class ContextValidation:
+class ContextValidation(ModelPart):
     """A mixin of the masked token prediction models: `val_loss`, and `val_loss_80_0`, `val_acc_80_0`, ...
 
     With future-token prediction also `val_masked_loss_80_0`, `val_future_loss_80_0`, `val_future_acc_step1_80_0`, ...

@@ -75,7 +75,7 @@ class CodebookHealth:
             allowed = f"a bool tensor [B, K] = {list(targets.shape[:2])}"
             raise ValueError(f"mask must be {allowed}; got {mask.dtype} {list(mask.shape)}")
         counts = count_tokens("targets", targets, mask, self.num_classes, self.num_books)
-        predicted = 0
+        predicted: Tensor | int = 0
         if predictions is not None:
             predicted = count_tokens("predictions", predictions, mask, self.num_classes, self.num_books)
         if self._ring is None:

@@ -10,8 +10,6 @@ from nemo.collections.asr.modules.ssl_modules.mask_arguments import (
     check_lengths,
 )
 from nemo.collections.asr.modules.ssl_modules.mask_recipe import MaskRecipe
-
-# NeMo's classes, from its half of this module. `post_conv_masking`, imported below them, extends the wrapper.
 from nemo.collections.asr.modules.ssl_modules.masking import ConvFeatureMaksingWrapper as NemoConvFeatureMaksingWrapper
 from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking as NemoRandomBlockMasking
 from nemo.collections.asr.modules.ssl_modules.masking_ways import (
@@ -21,7 +19,7 @@ from nemo.collections.asr.modules.ssl_modules.masking_ways import (
     MaskingWay,
     sample_mask,
 )
-from nemo.collections.asr.modules.ssl_modules.post_conv_masking import ConvFeatureMaksingWrapper
+from nemo.collections.asr.modules.ssl_modules.post_conv_masking import PostConvMasking
 from nemo.collections.asr.parts.utils.checks import check_choice, check_whole_number
 from nemo.core.neural_types import AcousticEncodedRepresentation, IntType, LengthsType, NeuralType
 
@@ -158,8 +156,13 @@ class RandomBlockMasking(NemoRandomBlockMasking):
             of `input_feats`. The mask is a view that repeats one row for all of `D`.
         """
         check_features(input_feats, input_lengths, channels=self.mask_embedding.shape[0])
-        context = {"current_frame": current_frame, "effective_left_context": effective_left_context}
-        return self.write(input_feats, self.sample(input_lengths, input_feats.shape[2], **context))
+        mask = self.sample(
+            input_lengths,
+            input_feats.shape[2],
+            current_frame=current_frame,
+            effective_left_context=effective_left_context,
+        )
+        return self.write(input_feats, mask)
 
     def forward_causal(
         self,
@@ -170,8 +173,13 @@ class RandomBlockMasking(NemoRandomBlockMasking):
     ) -> tuple[Tensor, Tensor]:
         """As `forward`, and causal whatever `self.causal` says."""
         check_features(input_feats, input_lengths, channels=self.mask_embedding.shape[0])
-        context = {"current_frame": current_frame, "effective_left_context": effective_left_context}
-        return self.write(input_feats, self.sample_causal(input_lengths, input_feats.shape[2], **context).mask)
+        sample = self.sample_causal(
+            input_lengths,
+            input_feats.shape[2],
+            current_frame=current_frame,
+            effective_left_context=effective_left_context,
+        )
+        return self.write(input_feats, sample.mask)
 
     def sample(
         self,
@@ -191,8 +199,13 @@ class RandomBlockMasking(NemoRandomBlockMasking):
                 same mask on every device.
         """
         if self.causal:
-            context = {"current_frame": current_frame, "effective_left_context": effective_left_context}
-            return self.sample_causal(input_lengths, max_time, **context, generator=generator).mask
+            return self.sample_causal(
+                input_lengths,
+                max_time,
+                current_frame=current_frame,
+                effective_left_context=effective_left_context,
+                generator=generator,
+            ).mask
         lengths = check_lengths(input_lengths, max_time)
         return sample_mask(self.recipe, "none", lengths, max_time, left=-1, generator=generator).mask
 
@@ -234,3 +247,7 @@ class RandomBlockMasking(NemoRandomBlockMasking):
         mask = mask.unsqueeze(1)
         embedding = self.mask_embedding.to(input_feats.dtype).view(1, -1, 1)
         return torch.where(mask, embedding, input_feats), mask.to(input_feats.dtype).expand_as(input_feats)
+
+
+class ConvFeatureMaksingWrapper(PostConvMasking, NemoConvFeatureMaksingWrapper):
+    """Masks what an encoder's subsampling gives (`mask_position: post_conv`); see `PostConvMasking`."""

@@ -9,14 +9,13 @@ from torch import Tensor, nn
 
 from nemo.collections.asr.modules.ssl_modules.mask_arguments import check_left
 
-# `masking` imports this module, after it has made NeMo's class known under this name.
-from nemo.collections.asr.modules.ssl_modules.masking import NemoConvFeatureMaksingWrapper
-
-__all__ = ["ConvFeatureMaksingWrapper"]
+__all__ = ["PostConvMasking"]
 
 
-class ConvFeatureMaksingWrapper(NemoConvFeatureMaksingWrapper):
-    """Replaces an encoder's `pre_encode` and masks the features that come out of it.
+class PostConvMasking(nn.Module):
+    """What `masking.ConvFeatureMaksingWrapper` changes in NeMo's class of that name.
+
+    It replaces an encoder's `pre_encode` and masks the features that come out of it.
 
     The subsampling is frozen, since targets are made from its features. Masked features keep their graph, so that a
     mask embedding that is not frozen trains. Attributes that this class does not have (`get_sampling_frames`,

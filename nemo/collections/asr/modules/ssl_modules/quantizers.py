@@ -5,6 +5,7 @@ the nearest code is the one with the largest dot product, and a matrix product f
 Shapes: `T` frames, `D` channels, `K` tokens, `C` codes in a codebook, `Q` codebooks.
 """
 
+from collections.abc import Iterable
 from itertools import repeat
 from typing import ClassVar
 
@@ -191,7 +192,7 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
         budget = _FEATURE_BYTES.get(frames.device.type, _BYTES_ELSEWHERE)
         at_once = _piece(batch * tokens, group * channels * 8, budget)
         utterances = max(1, 2 * at_once // max(1, tokens))
-        valid = repeat(None)
+        valid: Iterable[ValidFrames | None] = repeat(None)
         if self.normalize == "per_feature":
             valid = ValidFrames.of(frames, lengths).split(utterances)
         parts = zip(vectors.split(utterances), frames.split(utterances), valid, strict=False)

@@ -33,8 +33,7 @@ class ContextSampling(pl.Callback):
         self.context = context
 
     def on_train_batch_start(self, trainer: pl.Trainer, model: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        self.context.begin_batch()
-        current = self.context.current
+        current = self.context.begin_batch()
         model.log_dict({"att_context_left": float(current.left), "att_context_right": float(current.right)})
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
@@ -76,7 +75,7 @@ def sampled_context(model: pl.LightningModule) -> EncoderContext | None:
 def save_sampler(context: EncoderContext | None, checkpoint: dict[str, Any]) -> None:
     """Puts the sampler's state into a Lightning checkpoint."""
     if context is not None:
-        checkpoint[_KEY] = context.sampler.state_dict()
+        checkpoint[_KEY] = context.training_sampler.state_dict()
 
 
 def load_sampler(context: EncoderContext | None, checkpoint: Mapping[str, Any]) -> None:
@@ -88,4 +87,4 @@ def load_sampler(context: EncoderContext | None, checkpoint: Mapping[str, Any]) 
     # Version 0.1.0 kept the state of fine-tuning among those of the callbacks.
     state = checkpoint.get(_KEY) or checkpoint.get("callbacks", {}).get("ContextDrawing")
     if context is not None and state is not None:
-        context.sampler.load_state_dict(state)
+        context.training_sampler.load_state_dict(state)

@@ -70,6 +70,12 @@ class EncoderContext:
         return AttentionContext.parse_all(self.encoder.att_context_size_all, name=_KEY)
 
     @property
+    def training_sampler(self) -> ContextSampler:
+        """The sampler of an encoder whose training samples contexts; the model sets it when it is made."""
+        assert self.sampler is not None
+        return self.sampler
+
+    @property
     def evaluation(self) -> AttentionContext:
         """The context of evaluation.
 
@@ -127,11 +133,12 @@ class EncoderContext:
         finally:
             self.encoder.att_context_size = previous
 
-    def begin_batch(self) -> None:
+    def begin_batch(self) -> AttentionContext:
         """Samples the context of a micro-batch. All of its training forwards use it, until `end_batch`."""
         self._of_batch = self._next()
         self._sampled = self._of_batch if self._samples else None
         self.current = self._sampled or self.evaluation
+        return self.current
 
     def end_batch(self) -> None:
         """Ends the micro-batch; a forward recomputed later (activation checkpointing) still gets its context."""
@@ -150,12 +157,12 @@ class EncoderContext:
         return self.current
 
     def _next(self) -> AttentionContext:
-        self.remainder = self.sampler.remainder_at(self.sampler.count)
-        return self.sampler.next()
+        self.remainder = self.training_sampler.remainder_at(self.training_sampler.count)
+        return self.training_sampler.next()
 
     @property
     def _samples(self) -> bool:
-        return not self.pinned and len(self.sampler.contexts) > 1
+        return not self.pinned and len(self.training_sampler.contexts) > 1
 
     def of_attention(self, chosen_by_nemo: list[int]) -> list[int]:
         """What attention uses in training: the pinned or the sampled context, else NeMo's own choice.

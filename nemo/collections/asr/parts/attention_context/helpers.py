@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -16,6 +16,13 @@ __all__ = [
     "set_dynamic_context",
     "sync_masking_context_with_attention",
 ]
+
+
+class _MaskProcessor(Protocol):
+    """A model's masking that takes a left context, such as `RandomBlockMasking`."""
+
+    causal: bool
+    left_context_size: int
 
 
 def set_dynamic_context(
@@ -106,7 +113,7 @@ def dynamic_context(model: nn.Module, context: str | Sequence[int] | AttentionCo
     owner, encoder = find_conformer(model)
     state = encoder.context.state()
     processor = _mask_processor(owner)
-    left = getattr(processor, "left_context_size", None)
+    left: Any = getattr(processor, "left_context_size", None)
     try:
         yield set_dynamic_context(owner, context)
     finally:
@@ -121,7 +128,7 @@ def context_presets(owner: nn.Module) -> Mapping[str, Any] | None:
     return config.get("context_presets", None) if config is not None else None
 
 
-def _mask_processor(owner: nn.Module) -> nn.Module | None:
+def _mask_processor(owner: nn.Module) -> _MaskProcessor | None:
     """The model's masking, where it has one that takes a left context."""
     processor = getattr(owner, "mask_processor", None)
     return processor if hasattr(processor, "left_context_size") else None

@@ -181,6 +181,8 @@ def _fold_norm(weight: Tensor, bias: Tensor, norm: nn.Module) -> tuple[Tensor, T
     """Weight and bias of a depthwise convolution that includes the normalisation by fixed statistics behind it."""
     scale, shift = norm.weight.detach(), norm.bias.detach()
     if isinstance(norm, nn.BatchNorm1d):
-        scale = scale / torch.sqrt(norm.running_var + norm.eps)
-        shift = shift - norm.running_mean * scale
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None and variance is not None  # NeMo's convolution module tracks them
+        scale = scale / torch.sqrt(variance + norm.eps)
+        shift = shift - mean * scale
     return weight * scale[:, None], bias * scale + shift

@@ -70,11 +70,11 @@ class ConformerStep:
         """The state of streams that have not begun."""
         heads = self.layers[0].attention.heads
         room = self.frames * max(1, self.left // (20 * self.frames))
-        zeros = dict(device=self.device, dtype=self.dtype)
+        zeros = self.layers[0].attention.out.weight.new_zeros
         kernel = self.layers[0].convolution.kernel
         return StepState(
-            torch.zeros(len(self.layers), batch_size, 2, heads, self.left + room, self.channels // heads, **zeros),
-            torch.zeros(len(self.layers), batch_size, kernel - 1 + room, self.channels, **zeros),
+            zeros(len(self.layers), batch_size, 2, heads, self.left + room, self.channels // heads),
+            zeros(len(self.layers), batch_size, kernel - 1 + room, self.channels),
             self.subsampling.new_memory(batch_size),
             room,
         )

@@ -81,7 +81,7 @@ class EncoderStream:
         cuda_graphs: bool | None = None,
     ):
         owner, self._encoder = find_conformer(model)
-        self._preprocessor = getattr(owner, "preprocessor", None)
+        self._preprocessor: Any = getattr(owner, "preprocessor", None)
         check_encoder(self._encoder)
         self.batch_size = check_whole_number("batch_size", batch_size, minimum=1)
         self.context = streamable_context(self._encoder, context, context_presets(owner))
@@ -92,6 +92,7 @@ class EncoderStream:
         self.layers = layer_indices(layers, len(self._encoder.layers))
         """Layers whose output is returned besides the encoder's."""
         self._cuda_graphs = cuda_graphs
+        self._batch: BatchedStep | None = None
         self._build()
 
     def push(self, audio: Tensor | np.ndarray, lengths: Any = None) -> tuple[Tensor | list[Tensor], Tensor]:
@@ -217,7 +218,7 @@ class EncoderStream:
             self._queue = RaggedQueue(
                 self.batch_size, (self._encoder._feat_in,), step.subsampling.lead, step.device, step.dtype
             )
-            self._batch: BatchedStep | None = BatchedStep(step, self.batch_size, limit, cuda_graphs)
+            self._batch = BatchedStep(step, self.batch_size, limit, cuda_graphs)
         self._step = step
         self._features_per_step = step.frames * step.subsampling.factor
 

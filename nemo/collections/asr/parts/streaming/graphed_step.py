@@ -60,7 +60,7 @@ class GraphedStep:
         for own, source in zip(self._inputs, inputs, strict=True):
             own.copy_(source)
         if phase not in self._graphs:
-            self._graphs[phase] = self._record(phase)
+            self._graphs[phase] = self._record(phase, self._inputs)
         graph, outputs = self._graphs[phase]
         graph.replay()
         return [output.clone() for output in outputs]
@@ -74,11 +74,11 @@ class GraphedStep:
         current.wait_stream(self._stream)
         return [output.clone() for output in outputs]
 
-    def _record(self, phase: Hashable) -> tuple[torch.cuda.CUDAGraph, Sequence[Tensor]]:
+    def _record(self, phase: Hashable, inputs: Sequence[Tensor]) -> tuple[torch.cuda.CUDAGraph, Sequence[Tensor]]:
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-                outputs = self._function(*self._inputs)
+                outputs = self._function(*inputs)
         except RuntimeError as error:
             raise RuntimeError(
                 f"The function could not be recorded as a CUDA graph (phase {phase}): {error}\n"

@@ -109,5 +109,5 @@ def _index(rows: np.ndarray, like: Tensor) -> Tensor:
 
 def _gather(items: Tensor, index: np.ndarray) -> Tensor:
     """`items[b, index[b, i]]`, `[B, i, ...]`."""
-    index = _index(index, items).reshape(*index.shape, *(1,) * (items.dim() - 2))
-    return torch.take_along_dim(items, index, dim=1)
+    place = _index(index, items).reshape(*index.shape, *(1,) * (items.dim() - 2))
+    return torch.take_along_dim(items, place, dim=1)

@@ -31,7 +31,7 @@ class StreamMemory:
         cls, batch_size: int, step: ConformerStep, state: StepState, features: OnlineFeatures, queue: RaggedQueue
     ) -> "StreamMemory":
         """From the parts of a stream."""
-        waiting = sum(part.nbytes for part in (*state.subsampling, features, queue))
+        waiting = sum(inputs.nbytes for inputs in state.subsampling) + features.nbytes + queue.nbytes
         return cls(
             caches=(state.attention.nbytes + state.convolution.nbytes) // batch_size,
             waiting=waiting // batch_size,

@@ -139,12 +139,13 @@ class StridingStep(SubsamplingStep):
     def step(self, features: Tensor, memory: list[Tensor], edges: StreamEdges | None) -> Tensor:
         x = features.unsqueeze(1)
         memories = iter(memory)
-        first, stop = (edges.first, edges.stop) if edges is not None else (None, None)
+        limits = None if edges is None else (edges.first, edges.stop)
         for stage in self._stages:
             if stage.strided:
-                if edges is not None:
+                if limits is not None:
+                    first, stop = limits
                     x = x * _between(first, stop, x)
-                    first, stop = first // stage.stride, (stop + stage.stride - 1) // stage.stride
+                    limits = first // stage.stride, (stop + stage.stride - 1) // stage.stride
                 x = stage.with_past(next(memories), x)
             x = F.conv2d(x, stage.weight, stage.bias, stage.stride, groups=stage.groups)
             if stage.rectified:

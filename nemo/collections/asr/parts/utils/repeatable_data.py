@@ -1,5 +1,6 @@
 """Evaluation data that are equal in every epoch and run, without changing the random state of training."""
 
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lhotse.dataset.iterable_dataset import IterableDatasetWrapper
 from torch.utils.data import DataLoader
 
 __all__ = ["RepeatableLoader", "make_repeatable"]
@@ -19,9 +21,8 @@ class RepeatableLoader(DataLoader):
     without workers, those that training uses too. This loader makes each batch with random states of its own, which
     start anew with every iteration, and restores the global ones before it returns the batch, on an error too.
 
-    The seed is that of `generator`, which must be given. Workers that outlive an epoch (`persistent_workers`) keep
-    their states, so that only the first epoch's noise is repeated by the next run. The noise depends on the number of
-    workers.
+    The seed is that of `generator`, which must be given. Workers begin anew in every epoch. The noise depends on the
+    number of workers.
     """
 
     generator: torch.Generator
@@ -32,7 +33,8 @@ class RepeatableLoader(DataLoader):
         state = _RandomState()
         with state.in_force():
             _seed_all(seed)
-            batches = super().__iter__()
+            with _lhotse_from_the_start(self):
+                batches = super().__iter__()
         while True:
             with state.in_force():
                 try:
@@ -57,8 +59,26 @@ def make_repeatable(loaders: Any, seed: int) -> Any:
         if type(loader) is DataLoader and loader.generator is None:
             # A new loader would need every argument that this one was built with; the class adds no state.
             loader.__class__ = RepeatableLoader
+            vars(loader)["persistent_workers"] = False  # workers that outlive an epoch keep their random states
             loader.generator = torch.Generator().manual_seed(seed)
     return loaders
+
+
+@contextmanager
+def _lhotse_from_the_start(loader: DataLoader) -> Iterator[None]:
+    """Within the block, a sampler of Lhotse's that lies in the data set is a copy, so that it never moves on.
+
+    It counts epochs, and shuffles differently in each. In worker processes it is a copy anyway.
+    """
+    data = loader.dataset
+    if isinstance(data, IterableDatasetWrapper):
+        once = copy.copy(data)
+        once.sampler = copy.deepcopy(data.sampler)
+        vars(loader)["dataset"] = once
+    try:
+        yield
+    finally:
+        vars(loader)["dataset"] = data
 
 
 class _RandomState:

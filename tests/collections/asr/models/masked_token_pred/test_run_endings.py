@@ -91,9 +91,7 @@ def test_the_last_validation_leaves_the_intervals_as_they_were(recipe):
     "without",
     [
         "+trainer.limit_val_batches=0",
-        "model.validation_ds=null",
         "~model.validation_ds",
-        "model.validation_ds.manifest_filepath=null",
     ],
 )
 def test_a_run_without_validation_leaves_a_checkpoint_too(recipe, without):

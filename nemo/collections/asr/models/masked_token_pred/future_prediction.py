@@ -11,7 +11,6 @@ from nemo.collections.asr.models.masked_token_pred.alignment import heard_shift_
 from nemo.collections.asr.models.masked_token_pred.future_heads import FutureHeads
 from nemo.collections.asr.models.masked_token_pred.future_totals import FutureTotals
 from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
-from nemo.collections.asr.models.masked_token_pred.objective import Objective
 from nemo.collections.asr.models.masked_token_pred.speech_features import SpeechFeatures
 from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking
 from nemo.collections.asr.parts.attention_context import AttentionContext, EncoderContext
@@ -29,10 +28,6 @@ class FuturePrediction(ModelPart):
         future_heads: a linear head for each step and codebook; None where future tokens are not predicted.
         future_loss: which tokens each frame is asked for; None likewise.
     """
-
-    objective: Objective
-    future_heads: FutureHeads | None
-    future_loss: FutureTokenLoss | None
 
     def _add_future_heads(self, context: EncoderContext | None) -> None:
         """Builds the heads, where the objective has a part for them; after all other modules, whose weights stay.
@@ -84,18 +79,18 @@ class FuturePrediction(ModelPart):
                 f"{self.objective.steps} tokens have been heard."
             )
 
-    def _objective_loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def _objective_loss(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
         """The loss of a micro-batch, and what to log of it.
 
         Every trainable weight takes part in every batch, if only with a gradient of zero: DDP waits for all of them.
         """
         features = self.speech_features(batch)
         context = self.attention_context.of_next_forward()
-        ahead = frames_ahead(self.attention_context.encoder, context)
-        future_left = self.future_loss.leaves_something(ahead)
-        masked_share, future_share = self.objective.shares_of_batch(self.attention_context.remainder, future_left)
-        logs = {"future_left_out": float(not future_left)}
-        loss, encoded = 0.0, None
+        ahead = self._look_ahead(context)
+        shares = self.objective.shares_of_batch(self.attention_context.remainder, future_left=ahead is not None)
+        masked_share, future_share = shares
+        logs: dict[str, Any] = {"future_left_out": float(ahead is None)}
+        loss, encoded = features.noisy.new_zeros(()), None
         if masked_share:
             encoded, encoded_len, masks = self._encode(features, True, context)
             tokens, token_lengths = self._tokens_and_lengths(features, encoded_len)
@@ -107,13 +102,18 @@ class FuturePrediction(ModelPart):
             tokens, token_lengths = self._tokens_and_lengths(features, encoded_len)
         if not masked_share:
             loss = loss + self._nothing_of_masking(encoded)
-        if not future_share:
+        if ahead is None or not future_share:
             return loss + self._nothing_of_heads(encoded), logs
         sums, predictions, targets = self._future_sums(encoded, encoded_len, tokens, token_lengths, ahead)
         if not masked_share and self._codebook_logs is not None:
             self._codebook_logs.update_future(targets, predictions)
         loss = loss + future_share * sums.mean
         return loss, logs | {"train_future_loss": sums.mean, **_accuracies("train_future_acc_step", sums.by_step)}
+
+    def _look_ahead(self, context: AttentionContext) -> tuple[int, ...] | None:
+        """As `frames_ahead`, and None too where nothing that was not heard is left to predict."""
+        ahead = frames_ahead(self.attention_context.encoder, context)
+        return ahead if self.future_loss.leaves_something(ahead) else None
 
     def evaluate_future(
         self,
@@ -142,8 +142,8 @@ class FuturePrediction(ModelPart):
         contexts = self.validation_contexts if contexts is None else contexts
         by_step = []
         for context in contexts:
-            ahead = frames_ahead(self.attention_context.encoder, context)
-            if not self.future_loss.leaves_something(ahead):
+            ahead = self._look_ahead(context)
+            if ahead is None:
                 by_step.append(features.noisy.new_zeros(self.objective.steps, 3, dtype=torch.float64))
                 continue
             with self.attention_context.evaluating(context):

@@ -30,10 +30,13 @@ class ObjectiveTotals:
     @classmethod
     def sum(cls, totals: Sequence["ObjectiveTotals"]) -> "ObjectiveTotals":
         """Adds up batches; all of them must have the same objective and contexts."""
-        first = totals[0]
-        masked = None if first.masked is None else ContextTotals.sum([total.masked for total in totals])
-        future = None if first.future is None else FutureTotals.sum([total.future for total in totals])
-        return cls(first.objective, masked, future)
+        masked = [total.masked for total in totals if total.masked is not None]
+        future = [total.future for total in totals if total.future is not None]
+        return cls(
+            totals[0].objective,
+            ContextTotals.sum(masked) if masked else None,
+            FutureTotals.sum(future) if future else None,
+        )
 
     def reduced_over_ranks(self) -> "ObjectiveTotals":
         """Adds up the ranks' sums, where there are several."""
@@ -50,17 +53,17 @@ class ObjectiveTotals:
     @property
     def losses(self) -> Tensor:
         """`[contexts]`: the objective's loss, its terms weighted as in training; 0 where there is no target."""
+        masked = torch.zeros((), dtype=torch.float64) if self.masked is None else self.masked.losses
         if self.future is None:
-            return self.masked.losses
+            return masked
         left = self.future.has_targets
-        masked = torch.zeros_like(self.future.losses) if self.masked is None else self.masked.losses
         both, alone = self.objective.shares(), self.objective.shares(future_left=False)
         return torch.where(left, both.masked * masked + both.future * self.future.losses, alone.masked * masked)
 
     @property
     def mean_loss(self) -> Tensor:
         """The mean of the contexts' losses, float32; without those that leave nothing to predict."""
-        if self.masked is not None:
+        if self.masked is not None or self.future is None:
             return self.losses.mean().float()
         left = self.future.has_targets
         return (self.losses.sum() / left.sum().clamp(min=1)).float()
@@ -71,9 +74,9 @@ class ObjectiveTotals:
         `{mode}_loss`, and for each context `{mode}_loss_80_0`, the objective's; `{mode}_acc_80_0` of masked tokens;
         with future tokens also `{mode}_masked_loss_80_0`, and what `FutureTotals.metrics` has.
         """
-        if self.future is None:
-            return self.masked.metrics(mode)
         metrics = {} if self.masked is None else self.masked.metrics(mode)
+        if self.future is None:
+            return metrics
         for context, loss, left in zip(self.future.contexts, self.losses, self.future.has_targets, strict=True):
             name = f"{mode}_loss_{context.label}"
             if name in metrics:
@@ -88,7 +91,7 @@ class ObjectiveTotals:
         if self.masked is not None:
             parts.append(self.masked.table())
         if self.future is not None:
-            parts.append(self._table_of_future(baselines))
+            parts.append(_table_of_future(self.future, baselines))
         if baselines is not None:
             parts.append(
                 f"Entropy of the tokens in nats: {baselines.entropy:.4f} by frequency, {baselines.bigram:.4f} given "
@@ -96,17 +99,18 @@ class ObjectiveTotals:
             )
         return "\n\n".join(parts)
 
-    def _table_of_future(self, baselines: Baselines | None) -> str:
-        steps = range(1, self.objective.steps + 1)
-        names = [f"accuracy, step {step}" for step in steps]
-        rows = []
-        figures = (self.future.losses.tolist(), self.future.accuracies.tolist(), self.future.sums[:, :, 2].tolist())
-        for context, loss, accuracies, targets in zip(self.future.contexts, *figures, strict=True):
-            cells = [f"{100 * share:.2f} %" if n else "" for share, n in zip(accuracies, targets, strict=True)]
-            rows.append([context, f"{loss:.4f}" if any(targets) else "left out", *cells, f"{sum(targets):.0f}"])
-        if baselines is not None:
-            frequent = [f"{100 * baselines.most_frequent:.2f} %" for _ in steps]
-            rows.append(["tokens by frequency", f"{baselines.entropy:.4f}", *frequent, ""])
-            empty = ["" for _ in steps]
-            rows.append(["tokens given an earlier one", f"{baselines.mean_given_earlier:.4f}", *empty, ""])
-        return markdown_table(["context", "loss of future tokens", *names, "targets"], rows)
+
+def _table_of_future(totals: FutureTotals, baselines: Baselines | None) -> str:
+    steps = range(1, totals.sums.shape[1] + 1)
+    names = [f"accuracy, step {step}" for step in steps]
+    rows = []
+    figures = (totals.losses.tolist(), totals.accuracies.tolist(), totals.sums[:, :, 2].tolist())
+    for context, loss, accuracies, targets in zip(totals.contexts, *figures, strict=True):
+        cells = [f"{100 * share:.2f} %" if n else "" for share, n in zip(accuracies, targets, strict=True)]
+        rows.append([context, f"{loss:.4f}" if any(targets) else "left out", *cells, f"{sum(targets):.0f}"])
+    if baselines is not None:
+        frequent = [f"{100 * baselines.most_frequent:.2f} %" for _ in steps]
+        rows.append(["tokens by frequency", f"{baselines.entropy:.4f}", *frequent, ""])
+        empty = ["" for _ in steps]
+        rows.append(["tokens given an earlier one", f"{baselines.mean_given_earlier:.4f}", *empty, ""])
+    return markdown_table(["context", "loss of future tokens", *names, "targets"], rows)

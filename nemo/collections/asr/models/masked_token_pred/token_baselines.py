@@ -5,6 +5,7 @@ predicted from the one `n` before it, which is what step `n` of future-token pre
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ class TokenCounts:
         self._count()
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return self
-        parts: list[TokenCounts] = [None] * torch.distributed.get_world_size()
+        parts: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, self)
         whole = TokenCounts(self.num_classes, self.lags)
         for part in parts:
@@ -116,7 +117,7 @@ class TokenCounts:
 class _Counts:
     """How often each of many numbers occurs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, ids: np.ndarray, counts: np.ndarray | None = None) -> None:

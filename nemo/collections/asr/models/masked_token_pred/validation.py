@@ -190,12 +190,12 @@ class ContextValidation(ModelPart):
         self._test_dl = self._setup_dataloader_from_config(config=test_data_config)
 
     def _epoch_end(self, outputs: list[dict[str, Any]], mode: str, dataloader_idx: int) -> dict[str, Any]:
-        totals = [
+        by_batch = [
             ObjectiveTotals(self.objective, output[f"{mode}_totals"], output[f"{mode}_future_totals"])
             for output in outputs
         ]
-        totals = ObjectiveTotals.sum(totals).reduced_over_ranks()
-        logs = totals.metrics(mode)
+        totals = ObjectiveTotals.sum(by_batch).reduced_over_ranks()
+        logs: dict[str, Any] = totals.metrics(mode)
         baselines = self._baselines([output[f"{mode}_tokens"] for output in outputs])
         if not totals.has_targets:
             logging.warning(f"Epoch {self.current_epoch} had no target to evaluate, so {mode}_loss is logged as NaN.")

@@ -53,7 +53,6 @@ TESTED_ELSEWHERE = {
     "benchmarks/streaming.py": "a measurement that is run by hand",
     "benchmarks/training_step.py": "a measurement that is run by hand",
     "examples/asr/speech_pretraining/demo.py": "tests/test_commands.py",
-    "examples/asr/speech_pretraining/export_to_nemo.py": "tests/test_commands.py",
     f"{PARTS_OF_MODELS}/model_part.py": "names for the type checker",
     f"{PARTS_OF_MODELS}/noisy_speech_data.py": "tests/collections/asr/data/test_ssl_dataset.py",
 }

@@ -45,9 +45,10 @@ def _positive(name: str, value: Any) -> float:
     allowed = f"{name} must be a finite number > 0"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{allowed}; got {value!r} of type {type(value).__name__}")
-    if not (isfinite(value) and value > 0):
+    number = float(value)
+    if not (isfinite(number) and number > 0):
         raise ValueError(f"{allowed}; got {value!r}")
-    return float(value)
+    return number
 
 
 def _seed(value: Any) -> int:

@@ -110,7 +110,7 @@ def test_chunks_are_streamed_whole_and_what_cannot_stream_says_why(tiny_model):
     row = probe(offline, train, test, [[8, 0]], baselines=False, progress=False)[0]
     assert row["online"] is None and "causal_downsampling" in row["not_streamed"] and row["offline"] > 0
     assert "Not streamed: " in note([row], train, test, 16000)
-    with pytest.raises(ValueError, match="did you mean 'low'"):
+    with pytest.raises(ValueError, match="Did you mean 'low'"):
         probe(offline, train, test, [[8, 0], "lwo"], progress=False)
     with pytest.raises(ValueError, match="test must hold at least one utterance"):
         probe(offline, train, [], [[8, 0]], progress=False)

@@ -183,7 +183,7 @@ def test_the_committed_tables_are_those_of_the_committed_figures_and_the_guide_q
     assert committed == tables(found, SIZES[size]) + "\n"
     guide = (REPOSITORY / "MASKING_CONTEXT_SYNC.md").read_text(encoding="utf-8")
     quoted = [line for line in guide.splitlines() if " ± " in line and line.startswith("|")]
-    assert len(quoted) > 20 and not set(quoted) - set(committed.splitlines())
+    assert len(quoted) >= 5 and not set(quoted) - set(committed.splitlines())
 
 
 def test_a_training_runs_in_a_process_of_its_own_that_waits_passively(tmp_path, monkeypatch):

@@ -1,13 +1,12 @@
 """The pictures of a report: the masks and colours that they show."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from context_examples import SpeechEncoder, dense, parse, speech
+from context_examples import SpeechEncoder, dense, parse, speech, with_masks
 from nest_tools.recipe import Recipe
 
 from nemo.collections.asr.modules.ssl_modules.masking_ways import MASKING_WAYS
@@ -97,7 +96,7 @@ def test_a_picture_has_the_colours_of_what_it_shows(recipe, tmp_path):
     hiding = plotted(dense(recipe))
     for colour in (plots.LAYER, plots.STACK, plots.MASKED, plots.BLIND):
         assert area(hiding, colour) > 0, colour
-    plain = plotted(replace(recipe, masking=replace(recipe.masking, mask_prob=0.0)))
+    plain = plotted(with_masks(recipe, mask_prob=0.0))
     assert area(plain, plots.STACK) > 0
     assert area(plain, plots.MASKED) < 0 and area(plain, plots.BLIND) < 0
 

@@ -39,7 +39,7 @@ def test_the_table_counts_what_one_counts_by_hand(position, tiny_model):
 
     factor = 8 if position == "pre_conv" else 1
     lengths = recipe.mask_lengths(feature_frames).repeat_interleave(masks_each)
-    options = dict(feat_in=1, mask_prob=0.06, block_size=recipe.masking.block_size, allow_overlap=True)
+    options = dict(feat_in=1, mask_prob=0.06, block_size=recipe.masking.recipe.block_size, allow_overlap=True)
     for row, context in zip(rows, contexts, strict=True):
         for way, processor in {
             "none": RandomBlockMasking(**options),

@@ -91,15 +91,16 @@ def open_corpus(folder: Path) -> Corpus:
     Raises:
         FileNotFoundError: there is none, or files of it are missing; the message names them.
     """
-    remedy = "demo_corpus.py makes one"
     if not (folder / STAMP).is_file():
-        raise FileNotFoundError(f"--corpus must be a folder with a corpus; got {folder}, which holds none; {remedy}")
+        raise FileNotFoundError(
+            f"--corpus must be a folder with a corpus; got {folder}, which holds none; demo_corpus.py makes one"
+        )
     made = json.loads((folder / STAMP).read_text(encoding="utf-8"))
     missing = [name for name in made["sizes"] if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
             f"--corpus must be a folder with a whole corpus; got {folder}, which lacks {len(missing)} of its files: "
-            f"{', '.join(missing[:5])}; {remedy}"
+            f"{', '.join(missing[:5])}; demo_corpus.py makes one"
         )
     return make_corpus(folder, **made["options"])
 

@@ -44,6 +44,9 @@ class Report:
         figures = asdict(self)
         figures["geometry"] = figures.pop("reach")
         figures["draws"] = figures.pop("masks_per_utterance")
+        if self.masking is not None:
+            masking = figures["masking"]
+            figures["masking"] = {**masking.pop("recipe"), **masking}
         return {**figures, "ways_of_masking": {way.name: way.meaning for way in MASKING_WAYS.values()}}
 
     def markdown(self) -> str:

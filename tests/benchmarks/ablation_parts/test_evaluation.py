@@ -28,7 +28,6 @@ def test_the_sparser_arm_has_as_many_targets_as_tail_and_random():
         assert sparser == pytest.approx(targets(arm_named(arm)), rel=0.03)
 
 
-@pytest.mark.slow
 def test_a_seed_changes_the_weights_and_not_the_tokenizer():
     models = [build_model(BASE_ARM, TINY, seed) for seed in (0, 1)]
     first, other = (model.encoder.state_dict()["layers.0.self_attn.linear_q.weight"] for model in models)

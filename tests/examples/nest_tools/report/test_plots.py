@@ -18,6 +18,7 @@ from nest_tools.report.views import context_views  # noqa: E402
 from nest_tools.utterances import Utterance  # noqa: E402
 
 
+@pytest.mark.slow
 def test_a_picture_has_the_colours_of_what_it_shows(recipe, tmp_path):
     noise = Spectrogram("noise", torch.randn(80, 700).numpy(), 0.01)
 

@@ -43,6 +43,7 @@ def test_before_and_after_differ_in_what_was_opened_alone(recipe):
     assert all(any(a <= start and end <= b for a, b in before.masked) for start, end in after.masked)
 
 
+@pytest.mark.slow
 def test_plotting_a_model_gives_a_picture_of_each_context_and_one_of_all(tiny_model, tmp_path):
     presets = {name: [16, 0] for name in CONTEXT_PRESETS if name != "unlimited"}
     model = tiny_model({"context_presets": presets}).train()

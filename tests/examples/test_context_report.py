@@ -72,8 +72,8 @@ def test_a_restored_file_gives_the_report_of_its_model(tiny_model, tmp_path):
 @pytest.mark.parametrize(
     "changes, error, message",
     [
-        ({"--context": "lo"}, ValueError, "did you mean 'low'"),
-        ({"--context": "8"}, ValueError, r"context is \[8\]"),
+        ({"--context": "lo"}, ValueError, "Did you mean 'low'"),
+        ({"--context": "8"}, ValueError, r"context must be .*got \[8\]"),
         ({"--audio": "missing.wav"}, ValueError, r"missing\.wav: the file does not exist"),
         ({"--audio": "short.wav"}, ValueError, r"short\.wav: the utterance must be .* 0\.080 s long; got 0\.050 s"),
         ({"--manifest": "missing.json"}, FileNotFoundError, r"a manifest must be .*missing\.json, which does not"),

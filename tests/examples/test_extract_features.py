@@ -62,7 +62,7 @@ def test_all_presets_are_the_default(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        (["one.wav", "--context", "lwo"], ValueError, "did you mean 'low'"),
+        (["one.wav", "--context", "lwo"], ValueError, "Did you mean 'low'"),
         (["--manifest", "missing.json"], FileNotFoundError, "a manifest must be .*missing.json, which does not exist"),
         ([], SystemExit, "2"),
     ],

@@ -173,7 +173,7 @@ def test_recorded_speech_streams_as_it_is_encoded_offline(folder, recorded_speec
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        (["long.wav", "--context", "lwo"], ValueError, "did you mean 'low'"),
+        (["long.wav", "--context", "lwo"], ValueError, "Did you mean 'low'"),
         (["long.wav", "--context", "8,1"], ValueError, "chunked_limited"),
         (["long.wav", "--chunk", "0"], SystemExit, "2"),
     ],

@@ -42,4 +42,9 @@ def speech(file: Path, seconds: float, rate: int = RATE) -> Path:
 
 def dense(recipe: Recipe, **changes) -> Recipe:
     """The recipe with so many masks that short contexts have blind targets."""
-    return replace(recipe, masking=replace(recipe.masking, mask_prob=0.06, **changes))
+    return with_masks(recipe, mask_prob=0.06, **changes)
+
+
+def with_masks(recipe: Recipe, **changes) -> Recipe:
+    """The recipe with other values of its `MaskRecipe`."""
+    return replace(recipe, masking=replace(recipe.masking, recipe=replace(recipe.masking.recipe, **changes)))

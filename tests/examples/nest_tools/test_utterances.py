@@ -63,7 +63,7 @@ def test_what_is_no_manifest_is_refused_by_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a manifest must be .*nothing\.json, which does not exist"):
         read_manifest(tmp_path / "nothing.json")
     (tmp_path / "audio.wav").write_bytes(bytes(range(256)))
-    with pytest.raises(ValueError, match=r"a manifest must be .*audio\.wav, which is not in UTF-8"):
+    with pytest.raises(ValueError, match=r"a manifest must be a file of JSON lines in UTF-8; got .*audio\.wav"):
         read_manifest(tmp_path / "audio.wav")
 
 

@@ -86,8 +86,9 @@ def stream(
     with EncoderStream(model, context) as live:
         rate = live.sample_rate
         audio = torch.from_numpy(AudioReader(rate).read(Utterance.of_file(wav)))
-        pieces = [live.push(piece)[0] for piece in audio.split(int(chunk_seconds * rate))]
-        frames = torch.cat([*pieces, live.finish()[0]], dim=2)
+        pieces: list[Any] = [live.push(piece)[0] for piece in audio.split(int(chunk_seconds * rate))]
+        pieces.append(live.finish()[0])
+        frames = torch.cat(pieces, dim=2)
     offline, _ = encode(model, audio, context=context)
     if frames.shape != offline.shape:
         raise RuntimeError(f"the stream gave frames {list(frames.shape)}, the encoder offline {list(offline.shape)}")

@@ -53,10 +53,11 @@ def extract(
         with dynamic_context(model, parse_context(name)) as sizes:
             figures.append(ContextFigures(name, sizes))
     out.mkdir(parents=True, exist_ok=True)
-    reader, skipped = AudioReader(model.cfg.preprocessor.sample_rate, convert), []
+    reader = AudioReader(model.cfg.preprocessor.sample_rate, convert)
+    skipped: list[Skipped] = []
     shown = tqdm(utterances, desc="Utterances", unit="file")
     for utterance, samples in reader.read_each(shown, skipped):
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for row in figures:
             start = time.perf_counter()
             frames, _ = encode(model, samples, context=row.sizes)

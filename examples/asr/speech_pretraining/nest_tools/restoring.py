@@ -19,22 +19,21 @@ def restore(file: str | Path, device: str = "cpu") -> ModelPT:
         ValueError: it is a Lightning checkpoint, no archive, a truncated one, or an archive of something else.
     """
     file = Path(file)
-    wanted = "--model must be a .nemo file"
     if file.is_dir():
-        raise ValueError(f"{wanted}; got {file}, which is a folder")
+        raise ValueError(f"--model must be a .nemo file; got {file}, which is a folder")
     if not file.is_file():
-        raise FileNotFoundError(f"{wanted}; got {file}, which does not exist")
+        raise FileNotFoundError(f"--model must be a .nemo file; got {file}, which does not exist")
     try:
         with tarfile.open(file) as archive:
             is_model = any(Path(member.name).name == CONFIG for member in archive)
     except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{wanted}; got {file}, which is {_kind(file)} ({error})") from error
+        raise ValueError(f"--model must be a .nemo file; got {file}, which is {_kind(file)} ({error})") from error
     if not is_model:
-        raise ValueError(f"{wanted}; got {file}, an archive without {CONFIG}")
+        raise ValueError(f"--model must be a .nemo file; got {file}, an archive without {CONFIG}")
     try:
         return ModelPT.restore_from(str(file), map_location=device)
     except (tarfile.ReadError, EOFError) as error:
-        raise ValueError(f"{wanted}; got {file}, which is truncated ({error})") from error
+        raise ValueError(f"--model must be a .nemo file; got {file}, which is truncated ({error})") from error
 
 
 def _kind(file: Path) -> str:

@@ -43,13 +43,14 @@ def read_manifest(manifest: Path) -> tuple[list[Utterance], list[Skipped]]:
         FileNotFoundError: there is no such file.
         ValueError: it is no text file.
     """
-    wanted = "a manifest must be a text file with a line of JSON for each utterance"
     if not manifest.is_file():
-        raise FileNotFoundError(f"{wanted}; got {manifest}, which does not exist")
+        raise FileNotFoundError(
+            f"a manifest must be a file of JSON lines in UTF-8; got {manifest}, which does not exist"
+        )
     try:
         lines = manifest.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{wanted}; got {manifest}, which is not in UTF-8 ({error})") from error
+        raise ValueError(f"a manifest must be a file of JSON lines in UTF-8; got {manifest} ({error})") from error
     utterances, skipped = [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

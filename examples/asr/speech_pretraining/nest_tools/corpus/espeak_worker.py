@@ -97,7 +97,7 @@ class Synthesizer:
         if self.sample_rate <= 0:
             raise RuntimeError(f"eSpeak NG found no voice data in {data}")
         self._samples = bytearray()
-        self._phones = []
+        self._phones: list[tuple[int, str]] = []
         # ctypes does not keep the callback alive for the library.
         self._callback = SynthCallback(self._collect)
         self._library.espeak_SetSynthCallback(self._callback)

@@ -42,12 +42,12 @@ class Options:
 
 
 def _positive(name: str, value: Any) -> float:
-    allowed = f"{name} must be a finite number > 0"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{allowed}; got {value!r} of type {type(value).__name__}")
-    if not (isfinite(value) and value > 0):
-        raise ValueError(f"{allowed}; got {value!r}")
-    return float(value)
+        raise TypeError(f"{name} must be a finite number > 0; got {value!r} of type {type(value).__name__}")
+    number = float(value)
+    if not (isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be a finite number > 0; got {value!r}")
+    return number
 
 
 def _seed(value: Any) -> int:

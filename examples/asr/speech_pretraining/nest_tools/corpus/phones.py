@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +49,8 @@ def timed_phones(pcm: np.ndarray, marks: list, sample_rate: int) -> list[Phone]:
     ends = [start for start, _ in marks[1:]] + [len(pcm)]
     phones = []
     for (start, mark), limit in zip(marks, ends, strict=True):
-        stress, label = re.fullmatch("([',%=]*)(.*)", mark).groups()
+        label = mark.lstrip("',%=")
+        stress = mark.removesuffix(label)
         sounding = np.flatnonzero(np.abs(pcm[start:limit].astype(int)) > SILENT_LEVEL)
         if label.startswith(SILENCE) or not len(sounding):
             continue

@@ -120,7 +120,7 @@ def _plan_split(
 
 def language_of(voice: str) -> str:
     """`en` of `en-gb-x-rp+m2`."""
-    return re.match("[a-z]+", voice).group()
+    return re.split("[^a-z]", voice, maxsplit=1)[0]
 
 
 def _shuffled_rounds(rng: np.random.Generator, items: Sequence, count: int) -> list:

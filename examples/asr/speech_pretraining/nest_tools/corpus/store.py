@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -75,13 +76,13 @@ def make_corpus(
     options = Options(minutes, validation_minutes, seed, min_seconds, max_seconds)
     folder = Path(out_dir)
     corpus = _finished(folder, options)
-    if corpus is None:
-        _check_folder(folder)
-        espeak_paths()
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            corpus = _finished(folder, options) or _build(folder, options, progress)
-    return corpus
+    if corpus is not None:
+        return corpus
+    _check_folder(folder)
+    espeak_paths()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        return _finished(folder, options) or _build(folder, options, progress)
 
 
 def open_corpus(folder: Path) -> Corpus:
@@ -90,20 +91,21 @@ def open_corpus(folder: Path) -> Corpus:
     Raises:
         FileNotFoundError: there is none, or files of it are missing; the message names them.
     """
-    remedy = "demo_corpus.py makes one"
     if not (folder / STAMP).is_file():
-        raise FileNotFoundError(f"--corpus must be a folder with a corpus; got {folder}, which holds none; {remedy}")
+        raise FileNotFoundError(
+            f"--corpus must be a folder with a corpus; got {folder}, which holds none; demo_corpus.py makes one"
+        )
     made = json.loads((folder / STAMP).read_text(encoding="utf-8"))
     missing = [name for name in made["sizes"] if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
             f"--corpus must be a folder with a whole corpus; got {folder}, which lacks {len(missing)} of its files: "
-            f"{', '.join(missing[:5])}; {remedy}"
+            f"{', '.join(missing[:5])}; demo_corpus.py makes one"
         )
     return make_corpus(folder, **made["options"])
 
 
-def _build(folder: Path, options: Options, progress: bool) -> Corpus | None:
+def _build(folder: Path, options: Options, progress: bool) -> Corpus:
     _clear(folder)
     train, validation = plan_corpus(options)
     manifests: dict[str, list[dict]] = {split: [] for split in SPLITS}
@@ -120,8 +122,9 @@ def _build(folder: Path, options: Options, progress: bool) -> Corpus | None:
     for split, entries in manifests.items():
         lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries]
         _manifest(folder, split).write_text("".join(lines), encoding="utf-8")
-    _write_stamp(folder, options, manifests)
-    return _finished(folder, options)
+    totals = _totals(manifests)
+    _write_stamp(folder, options, totals)
+    return _corpus(folder, totals)
 
 
 def _write_utterance(folder: Path, plan: UtterancePlan) -> dict:
@@ -143,18 +146,28 @@ def _manifest(folder: Path, split: str) -> Path:
     return folder / f"{split}_manifest.json"
 
 
-def _write_stamp(folder: Path, options: Options, manifests: dict[str, list[dict]]) -> None:
+def _totals(manifests: dict[str, list[dict]]) -> dict[str, Any]:
+    """How many utterances there are, and how many seconds of each split."""
+    return {
+        "train_utterances": len(manifests["train"]),
+        "validation_utterances": len(manifests["validation"]),
+        **{f"{split}_seconds": sum(entry["duration"] for entry in manifests[split]) for split in manifests},
+    }
+
+
+def _corpus(folder: Path, totals: dict[str, Any]) -> Corpus:
+    manifests: dict[str, Any] = {f"{split}_manifest": _manifest(folder, split) for split in SPLITS}
+    return Corpus(folder=folder, **manifests, **totals)
+
+
+def _write_stamp(folder: Path, options: Options, totals: dict[str, Any]) -> None:
     """Says that the folder is complete."""
-    paths = [*_own_files(folder), *(_manifest(folder, split) for split in manifests)]
+    paths = [*_own_files(folder), *(_manifest(folder, split) for split in SPLITS)]
     stamp = {
         "format": FORMAT,
         "options": asdict(options),
         "espeakng_loader": importlib.metadata.version("espeakng-loader"),
-        "totals": {
-            "train_utterances": len(manifests["train"]),
-            "validation_utterances": len(manifests["validation"]),
-            **{f"{split}_seconds": sum(entry["duration"] for entry in manifests[split]) for split in manifests},
-        },
+        "totals": totals,
         "sizes": {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths},
     }
     write_text(folder / STAMP, json.dumps(stamp, indent=1))
@@ -168,8 +181,7 @@ def _finished(folder: Path, options: Options) -> Corpus | None:
             return None
         if any((folder / name).stat().st_size != size for name, size in stamp["sizes"].items()):
             return None
-        manifests = {f"{split}_manifest": _manifest(folder, split) for split in SPLITS}
-        return Corpus(folder=folder, **manifests, **stamp["totals"])
+        return _corpus(folder, stamp["totals"])
     except (OSError, ValueError, KeyError, TypeError):  # no stamp, a file is gone, or the stamp is not ours
         return None
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 
@@ -12,6 +13,13 @@ from nest_tools.audio import AudioReader
 from nest_tools.utterances import Utterance, distinct_names
 
 STDIN, MICROPHONE = "-", "mic"
+
+
+class RecordingDevice(AbstractContextManager, Protocol):
+    """A device that records while its context is open."""
+
+    def read(self, frames: int) -> tuple[np.ndarray, bool]:
+        """The next samples, [frames, channels], and whether some were lost before them."""
 
 
 def source_names(sources: Sequence[str]) -> list[str]:
@@ -64,7 +72,7 @@ def _raw_pcm(chunk: int) -> Iterator[np.ndarray]:
         yield np.frombuffer(piece[: len(piece) // 2 * 2], dtype="<i2").astype(np.float32) / 32768
 
 
-def _recorded(device: AbstractContextManager, chunk: int) -> Iterator[np.ndarray]:
+def _recorded(device: RecordingDevice, chunk: int) -> Iterator[np.ndarray]:
     """Pieces until the user presses Ctrl-C."""
     print("Recording; Ctrl-C ends it.", file=sys.stderr)
     try:

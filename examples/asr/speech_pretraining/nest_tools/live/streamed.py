@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,8 @@ class Streamed:
         """Writes the arrays into `out/NAME.npz`."""
         out.mkdir(parents=True, exist_ok=True)
         with written_whole(out / f"{self.name}.npz") as temporary:
-            np.savez(temporary, **self.arrays(layers))
+            arrays: dict[str, Any] = {**self.arrays(layers)}  # NumPy's hints take any name for an option of `savez`
+            np.savez(temporary, **arrays)
 
 
 def stream_source(

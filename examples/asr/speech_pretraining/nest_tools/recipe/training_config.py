@@ -54,11 +54,10 @@ def read_config(file: Path) -> DictConfig:
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it cannot be read.
     """
-    wanted = "--config must be a training config (.yaml)"
     if not file.is_file():
-        raise FileNotFoundError(f"{wanted}; got {file}, which does not exist")
+        raise FileNotFoundError(f"--config must be a training config (.yaml); got {file}, which does not exist")
     if file.suffix != ".yaml":
-        raise ValueError(f"{wanted}; got {file}")
+        raise ValueError(f"--config must be a training config (.yaml); got {file}")
     try:
         with initialize_config_dir(config_dir=str(file.resolve().parent), version_base=None):
             cfg = compose(config_name=file.stem)
@@ -67,7 +66,9 @@ def read_config(file: Path) -> DictConfig:
             if OmegaConf.is_config(section):
                 sections[key] = OmegaConf.to_container(section, resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ValueError(f"{wanted}; got {file}, which cannot be read: {error}") from error
+        raise ValueError(
+            f"--config must be a training config (.yaml); got {file}, which cannot be read: {error}"
+        ) from error
     return OmegaConf.create(sections)
 
 

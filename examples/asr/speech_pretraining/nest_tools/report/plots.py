@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -16,6 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from nest_tools.command import written_whole
 from nest_tools.report.picture_data import ContextView, Interval, SampledMask, Spectrogram
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 # Okabe and Ito's colours can be told apart with any kind of colour vision. ("Color Universal Design", 2008.)
 LAYER, STACK, MASKED, BLIND, WINDOW = "#000000", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"
 WINDOW_STRENGTH = 0.55
@@ -24,7 +27,7 @@ MASK_STRENGTH = 0.85
 """How much a mask covers the spectrogram."""
 OUTSIDE = "#E9E9E9"
 
-STYLE = {
+STYLE: "dict[RcKeyType, Any]" = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -54,7 +57,7 @@ def plot_context(speech: Spectrogram, view: ContextView, file: Path) -> None:
         title = f"Attention context {view.context}{names}, utterance {speech.name}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         _plot_bars(axes[0], speech.seconds, bars)
-        _plot_spectrogram(axes[1], speech, view, view.masks.get(view.shown))
+        _plot_spectrogram(axes[1], speech, view, view.masks.get(view.shown) if view.shown else None)
         if view.masks:
             _beside(axes[1], speech.log_mel.shape[0] / 2, 0.02, f"mask shown:\n{view.shown}")
             _plot_lanes(axes[2], speech.seconds, view)
@@ -146,7 +149,7 @@ def _label_rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _beside(axes: Axes, place: float, right: float, text: str, **options) -> None:
+def _beside(axes: Axes, place: float, right: float, text: str, **options: Any) -> None:
     """Writes to the right of the axes, at a height in its own units."""
     axes.text(1 + right, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, **options)
 
@@ -177,7 +180,12 @@ def _plot_spectrogram(axes: Axes, speech: Spectrogram, view: ContextView, mask: 
 
 
 def _fill(
-    axes: Axes, intervals: Sequence[Interval], heights: tuple[float, float], colour: str, seconds: float, **options
+    axes: Axes,
+    intervals: Sequence[Interval],
+    heights: tuple[float, float],
+    colour: str,
+    seconds: float,
+    **options: Any,
 ) -> None:
     """Fills intervals, as far as they lie in the utterance, from `heights[0]` upwards by `heights[1]`."""
     clipped = [interval.within(seconds) for interval in intervals]
@@ -226,7 +234,13 @@ def _plot_cell(axes: Axes, speech: Spectrogram, view: ContextView, mask: Sampled
     axes.spines["left"].set_visible(False)
 
 
-_BELOW = {"loc": "outside lower left", "ncols": 6, "frameon": False, "handlelength": 1.6, "columnspacing": 1.4}
+_BELOW: dict[str, Any] = {
+    "loc": "outside lower left",
+    "ncols": 6,
+    "frameon": False,
+    "handlelength": 1.6,
+    "columnspacing": 1.4,
+}
 _POSITION = Line2D([], [], color=LAYER, linewidth=1.4, label="position")
 _MASK_COLOURS = [
     Patch(color=WINDOW, alpha=WINDOW_STRENGTH, linewidth=0, label="masks may fall here"),

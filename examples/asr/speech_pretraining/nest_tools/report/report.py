@@ -44,6 +44,9 @@ class Report:
         figures = asdict(self)
         figures["geometry"] = figures.pop("reach")
         figures["draws"] = figures.pop("masks_per_utterance")
+        if self.masking is not None:
+            masking = figures["masking"]
+            figures["masking"] = {**masking.pop("recipe"), **masking}
         return {**figures, "ways_of_masking": {way.name: way.meaning for way in MASKING_WAYS.values()}}
 
     def markdown(self) -> str:
@@ -98,11 +101,11 @@ class Report:
             for name, figures in row["masks"].items()
         ]
         unit = "encoder" if settings.frames_per_encoder_frame == 1 else "feature"
-        overlap = "with" if settings.allow_overlap else "without"
+        overlap = "with" if settings.recipe.allow_overlap else "without"
         notes = [
             f"- Utterances: {self.utterances}, {self.seconds:.0f} s together, each with {self.masks_per_utterance} "
-            f"masks (seed {self.seed}) of blocks of {settings.block_size} {unit} frames, `mask_prob` "
-            f"{settings.mask_prob:g}, {overlap} overlap. Means over all masks: the share of the frames that is "
+            f"masks (seed {self.seed}) of blocks of {settings.recipe.block_size} {unit} frames, `mask_prob` "
+            f"{settings.recipe.mask_prob:g}, {overlap} overlap. Means over all masks: the share of the frames that is "
             "hidden, targets and blind targets of an utterance, and the share of the masks without a target.",
             "- A target is an encoder frame of which more than "
             f"{100 * settings.target_threshold:g} % is hidden. It is blind if one attention layer shows no other: all "

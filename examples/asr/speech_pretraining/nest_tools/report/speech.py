@@ -31,7 +31,9 @@ class Speech:
         Raises:
             ValueError: none can; the message names the first reasons.
         """
-        name, features, lengths, skipped = None, None, [], []
+        name, features = None, None
+        lengths: list[int] = []
+        skipped: list[Skipped] = []
         reader = AudioReader(recipe.sample_rate, convert)
         shown = tqdm(utterances, "Utterances", unit="file", disable=len(utterances) < 2)
         for utterance, samples in reader.read_each(shown, skipped):

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from nemo.collections.asr.modules.ssl_modules.masking_ways import MASKING_WAYS, MaskingWay
 from nemo.collections.asr.parts.attention_context import AttentionContext
 from nemo.collections.asr.parts.attention_context.reach import Span
+from nemo.collections.asr.parts.utils.checks import check_whole_number
 from nest_tools.masks import MaskSettings
 from nest_tools.recipe import Recipe
 
@@ -43,8 +44,7 @@ def context_table(
     """
     if not lengths:
         raise ValueError("lengths must hold at least one utterance; got none")
-    if masks_per_utterance < 1:
-        raise ValueError(f"masks_per_utterance must be a whole number >= 1; got {masks_per_utterance}")
+    check_whole_number("masks_per_utterance", masks_per_utterance, minimum=1)
     rows = []
     for context in tqdm(recipe.contexts() if contexts is None else contexts, "Contexts", disable=not progress):
         row = {**_context_figures(recipe, context), "masks": {}}

@@ -88,5 +88,5 @@ class TrainingRun(ModelPart):
         if config is not None:
             check_optimization(config)
             if config.get("sched", "absent") is None:  # NeMo takes its absence only
-                optim_config = OmegaConf.create({key: config[key] for key in config if key != "sched"})
+                optim_config = OmegaConf.create({str(key): value for key, value in config.items() if key != "sched"})
         return super().setup_optimization(optim_config, optim_kwargs)

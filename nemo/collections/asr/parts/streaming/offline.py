@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -13,6 +13,26 @@ from nemo.collections.asr.parts.attention_context.helpers import dynamic_context
 from nemo.collections.asr.parts.streaming.streamable import layer_indices
 
 __all__ = ["encode"]
+
+
+@overload
+def encode(
+    model: nn.Module,
+    audio: Tensor | np.ndarray,
+    lengths: Any = None,
+    context: str | Sequence[int] | AttentionContext | None = None,
+    layers: None = None,
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def encode(
+    model: nn.Module,
+    audio: Tensor | np.ndarray,
+    lengths: Any = None,
+    context: str | Sequence[int] | AttentionContext | None = None,
+    layers: Sequence[int] | None = None,
+) -> tuple[Tensor | list[Tensor], Tensor]: ...
 
 
 @torch.no_grad()

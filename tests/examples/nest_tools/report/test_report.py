@@ -65,3 +65,11 @@ def test_other_rates_and_channels_are_converted_where_that_is_asked_for(tmp_path
     assert not (tmp_path / "report").exists()
     written = write_report("plain", recipe, [utterance], tmp_path / "report", contexts=[parse(3, 0)], convert=True)
     assert written.seconds == pytest.approx(2.0)
+
+
+def test_what_is_written_of_masking_is_one_level_of_figures(recipe, tmp_path):
+    utterance = Utterance.of_file(speech(tmp_path / "utterance.wav", 2.0))
+    write_report("tiny", recipe, [utterance], tmp_path, contexts=[parse(8, 0)], masks_per_utterance=1)
+    masking = json.loads((tmp_path / "report.json").read_text())["masking"]
+    assert masking["mask_prob"] == recipe.masking.recipe.mask_prob and masking["own_way"] == recipe.masking.own_way
+    assert "blocks of 16 feature frames, `mask_prob` 0.02, with overlap" in (tmp_path / "report.md").read_text()

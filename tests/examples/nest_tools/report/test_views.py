@@ -1,30 +1,18 @@
-"""The pictures of a report: the masks and colours that they show."""
+"""What the pictures of a report show of contexts and masks."""
 
-import math
-from dataclasses import replace
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from context_examples import SpeechEncoder, dense, parse, speech
+from context_examples import dense, parse, speech
 from nest_tools.recipe import Recipe
+from picture_colours import picture
 
 from nemo.collections.asr.modules.ssl_modules.masking_ways import MASKING_WAYS
 from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS
 
 pytest.importorskip("matplotlib", reason="the report's pictures are plotted by matplotlib, which is not installed")
 
-from nest_tools.report import plot_contexts, plots, views, write_report  # noqa: E402
-from nest_tools.report.picture_data import Interval, Spectrogram  # noqa: E402
-from nest_tools.report.plots import plot_context  # noqa: E402
+from nest_tools.report import plot_contexts, views  # noqa: E402
 from nest_tools.report.views import BEFORE_AND_AFTER, context_views, plot_pictures  # noqa: E402
-from nest_tools.utterances import Utterance  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def recipe(tiny_model) -> Recipe:
-    return Recipe.of_model(tiny_model())
 
 
 def seconds_of(intervals) -> float:
@@ -55,18 +43,7 @@ def test_before_and_after_differ_in_what_was_opened_alone(recipe):
     assert all(any(a <= start and end <= b for a, b in before.masked) for start, end in after.masked)
 
 
-def picture(file: Path) -> np.ndarray:
-    from matplotlib.image import imread
-
-    return (imread(file)[..., :3] * 255).round().astype(int)
-
-
-def of_colour(pixels: np.ndarray, colour: str) -> np.ndarray:
-    """Which pixels have a colour, bool [height, width]."""
-    wanted = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
-    return np.abs(pixels - wanted).max(axis=2) <= 1
-
-
+@pytest.mark.slow
 def test_plotting_a_model_gives_a_picture_of_each_context_and_one_of_all(tiny_model, tmp_path):
     presets = {name: [16, 0] for name in CONTEXT_PRESETS if name != "unlimited"}
     model = tiny_model({"context_presets": presets}).train()
@@ -82,39 +59,6 @@ def test_plotting_a_model_gives_a_picture_of_each_context_and_one_of_all(tiny_mo
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
-def test_a_picture_has_the_colours_of_what_it_shows(recipe, tmp_path):
-    noise = Spectrogram("noise", torch.randn(80, 700).numpy(), 0.01)
-
-    def plotted(recipe: Recipe) -> np.ndarray:
-        view = context_views(recipe, 700, [parse(3, 0)])[0]
-        plot_context(noise, view, tmp_path / "picture.png")
-        return picture(tmp_path / "picture.png")
-
-    def area(pixels: np.ndarray, colour: str) -> int:
-        """Of what has this colour, more than a legend's patch."""
-        return int(of_colour(pixels, colour).sum()) - 800
-
-    hiding = plotted(dense(recipe))
-    for colour in (plots.LAYER, plots.STACK, plots.MASKED, plots.BLIND):
-        assert area(hiding, colour) > 0, colour
-    plain = plotted(replace(recipe, masking=replace(recipe.masking, mask_prob=0.0)))
-    assert area(plain, plots.STACK) > 0
-    assert area(plain, plots.MASKED) < 0 and area(plain, plots.BLIND) < 0
-
-
-def test_a_model_without_masking_has_pictures_and_a_table_of_its_contexts(tmp_path):
-    model, wav = SpeechEncoder(), speech(tmp_path / "utterance.wav", 2.0)
-    report = write_report(
-        "plain", Recipe.of_model(model), [Utterance("utterance", wav)], tmp_path, contexts=[parse(3, 0)]
-    )
-    assert report.rows[0]["masks"] == {} and report.rows[0]["left"] == 3
-    assert "no masking" in report.markdown()
-    for name in ("contexts.png", "context_3_0.png"):
-        pixels = picture(tmp_path / name)
-        assert of_colour(pixels, plots.LAYER).any()
-        assert not of_colour(pixels, plots.MASKED).any()
-
-
 def test_masks_of_encoder_frames_have_no_literal_column(tiny_model, tmp_path, monkeypatch):
     compared = []
     monkeypatch.setattr(views, "plot_side_by_side", lambda *arguments: compared.append(list(arguments[2])))
@@ -122,18 +66,6 @@ def test_masks_of_encoder_frames_have_no_literal_column(tiny_model, tmp_path, mo
         recipe = Recipe.of_model(tiny_model({"mask_position": position}))
         plot_pictures(recipe, "noise", torch.randn(80, 300), [], tmp_path)
     assert compared == [["none", "literal", "sliding"], ["none", "sliding"]]
-
-
-def test_a_reach_is_told_in_words():
-    frame = Interval(8.0, 8.08)
-    words = {
-        (6.4, 8.08): "1.6 s back",
-        (-4.0, 8.01): "12.0 s back",
-        (7.0, 9.08): "1.0 s back, 1.0 s ahead",
-        (-math.inf, math.inf): "all the past, all the future",
-    }
-    for seen, expected in words.items():
-        assert plots.extent_in_words(Interval(*seen), frame) == expected
 
 
 def test_a_file_that_cannot_be_plotted_is_named(tiny_model, tmp_path):

@@ -10,12 +10,6 @@ from nest_tools.recipe import Recipe
 from nest_tools.report import context_table
 
 from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking
-from nemo.collections.asr.modules.ssl_modules.masking_ways import MASKING_WAYS
-
-
-@pytest.fixture(scope="module")
-def recipe(tiny_model) -> Recipe:
-    return Recipe.of_model(tiny_model())
 
 
 def counted_by_hand(mask: list[bool], left: int, factor: int, threshold: float) -> tuple[float, int, int]:
@@ -39,7 +33,7 @@ def test_the_table_counts_what_one_counts_by_hand(position, tiny_model):
 
     factor = 8 if position == "pre_conv" else 1
     lengths = recipe.mask_lengths(feature_frames).repeat_interleave(masks_each)
-    options = dict(feat_in=1, mask_prob=0.06, block_size=recipe.masking.block_size, allow_overlap=True)
+    options = dict(feat_in=1, mask_prob=0.06, block_size=recipe.masking.recipe.block_size, allow_overlap=True)
     for row, context in zip(rows, contexts, strict=True):
         for way, processor in {
             "none": RandomBlockMasking(**options),
@@ -96,7 +90,3 @@ def test_unlimited_sides_have_neither_reach_nor_latency_in_the_table():
     assert (row["left"], row["right"]) == (-1, -1)
     for figure in ("left_seconds", "right_seconds", "latency_seconds", "reach_left_seconds", "reach_right_seconds"):
         assert row[figure] is None
-
-
-def test_every_way_of_masking_has_a_name_of_its_own():
-    assert [way.name for way in MASKING_WAYS.values()] == ["none", "literal", "tail", "random", "sliding"]

@@ -1,7 +1,5 @@
 """Recipes: a config says what its model says, and contexts are those that the encoder can take."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from context_examples import SpeechEncoder, parse
@@ -10,8 +8,6 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS
-
-CONFIGS = Path(__file__).resolve().parents[3] / "examples/asr/conf/ssl/nest"
 
 
 @pytest.mark.parametrize("position", ["pre_conv", "post_conv"])
@@ -52,26 +48,3 @@ def test_a_model_with_another_encoder_is_refused():
     model.encoder = nn.Linear(8, 8)
     with pytest.raises(TypeError, match="model must have a ConformerEncoder; got a SpeechEncoder with a Linear"):
         Recipe.of_model(model)
-
-
-@pytest.mark.parametrize(
-    ("text", "error", "message"),
-    [
-        (None, FileNotFoundError, r"--config must be a training config \(\.yaml\); got .*, which does not exist"),
-        ("model: [1\n", ValueError, r"config\.yaml, which cannot be read"),
-        ("model: {encoder: {n_layers: 2}}\n", ValueError, r"model\.preprocessor\._target_ must be a .*; got None in"),
-    ],
-)
-def test_what_is_no_training_config_is_refused(text, error, message, tmp_path):
-    if text is not None:
-        (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(error, match=message):
-        Recipe.of_config(tmp_path / "config.yaml")
-
-
-def test_a_config_that_its_modules_refuse_is_named_with_the_reason(tmp_path):
-    config = OmegaConf.load(CONFIGS / "nest_fast-conformer_streaming_dynamic.yaml")
-    config.model.encoder.att_context_probs = [0.5, 0.5]
-    OmegaConf.save(config, tmp_path / "refused.yaml")
-    with pytest.raises(ValueError, match=r"refused\.yaml: encoder\.att_context_probs has 2 entries"):
-        Recipe.of_config(tmp_path / "refused.yaml")

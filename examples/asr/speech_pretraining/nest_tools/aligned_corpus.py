@@ -51,7 +51,7 @@ def festvox(folder: Path) -> list[AlignedUtterance]:
             f"{len(found)} of them"
         )
     voice = found[0].parents[1]
-    utterances = []
+    utterances: list[AlignedUtterance] = []
     for number, line in enumerate(found[0].read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue

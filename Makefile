@@ -1,5 +1,7 @@
 # make demo    sets up, pretrains a small streaming NEST on synthesised speech, streams from it, shows the result
 #              (DEMO_OPTIONS="--steps 1600 --minutes 80" for more of it)
+# make festvox fetches recorded speech with phone times, Debian's package festvox-ru (179 MB, on Debian and Ubuntu), and
+#              makes festvox/corpus of it
 # make test    sets up, runs the tests (TESTS=tests/collections for some of them)
 # make quick   the tests that take less than about three seconds each, documents left out: under 90 s on two cores
 # make lint    format, lint and type hints
@@ -20,10 +22,22 @@ PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist 
 export MALLOC_MMAP_THRESHOLD_ ?= 4294967296
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 
-.PHONY: demo test quick nemo-tests patched-tests lint clean
+.PHONY: demo festvox test quick nemo-tests patched-tests lint clean
 
 demo: $(READY)
 	$(VENV)/bin/python examples/asr/speech_pretraining/demo.py --out demo $(DEMO_OPTIONS)
+
+festvox: festvox/corpus/train_manifest.json
+
+festvox/corpus/train_manifest.json: | $(READY)
+	@command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || { \
+		echo "make festvox needs apt-get and dpkg-deb. Elsewhere, unpack https://packages.debian.org/stable/festvox-ru"; \
+		echo "into festvox/package (ar x, tar xf data.tar.xz), and run"; \
+		echo "  $(VENV)/bin/python examples/asr/speech_pretraining/aligned_corpus.py festvox festvox/package festvox/corpus"; \
+		exit 1; }
+	mkdir -p festvox/package
+	cd festvox && apt-get download festvox-ru && dpkg-deb -x festvox-ru_*.deb package && rm festvox-ru_*.deb
+	$(VENV)/bin/python examples/asr/speech_pretraining/aligned_corpus.py festvox festvox/package festvox/corpus
 
 test: $(READY)
 	$(PYTEST) $(TESTS)

@@ -4,10 +4,10 @@
     python benchmarks/context_overhead.py --device cuda --batch 32
 
 First the step (forward and backward) of the small recipe (14M parameters), under each context; calls alternate between
-the contexts, so that a busy machine slows all of them alike. Then what drawing, pinning and syncing add to it, each
-measured alone over many calls. Last, the step of several ranks that wait for each other: with one draw for all, its
-mean is that of the contexts' times; with independent draws (NeMo), that of the slowest rank's, computed exactly from
-the measured times. The interval is the bootstrap's, 90 %.
+the contexts, so that a busy machine slows all of them alike. Then what choosing a context adds to it, and what the
+helpers take, each measured alone over many calls. Last, the step of several ranks that wait for each other: with one
+context for all, its mean is that of the contexts' times; with contexts sampled by each rank (NeMo), that of the
+slowest rank's, computed exactly from the measured times. The interval is the bootstrap's, 90 %.
 """
 
 import argparse
@@ -15,15 +15,15 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
+from scripts_path import CONFIGS
 from stopwatch import seconds_of
 
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
-from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder, _nemo_create_masks
 from nemo.collections.asr.parts.attention_context import AttentionContext
+from nemo.collections.asr.parts.utils.markdown import markdown_table
 from nemo.collections.asr.parts.utils.streaming_utils import (
     release_dynamic_context,
     set_dynamic_context,
@@ -31,7 +31,7 @@ from nemo.collections.asr.parts.utils.streaming_utils import (
 )
 from nemo.utils import logging
 
-CONFIG = "examples/asr/conf/ssl/nest/nest_fast-conformer_streaming_dynamic.yaml"
+CONFIG = CONFIGS / "nest_fast-conformer_streaming_dynamic.yaml"
 SMALL = {"d_model": 176, "n_heads": 4, "n_layers": 16}
 RANKS = (2, 8, 64, 512)
 
@@ -43,12 +43,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads of torch")
     parser.add_argument("--repeats", type=int, default=7, help="steps under each context")
-    parser.add_argument("--calls", type=int, default=5000, help="calls of each of the small things")
+    parser.add_argument("--calls", type=int, default=5000, help="calls that set or sample a context")
     return parser.parse_args()
 
 
 def small_recipe(device: torch.device) -> EncDecDenoiseMaskedTokenPredModel:
-    config = OmegaConf.load(Path(__file__).resolve().parent.parent / CONFIG).model
+    config = OmegaConf.load(CONFIG).model
     config.encoder.update(SMALL)
     config.update(train_ds=None, validation_ds=None)
     torch.manual_seed(0)
@@ -80,23 +80,13 @@ def step_times(
     return times
 
 
-def small_things(model: EncDecDenoiseMaskedTokenPredModel, frames: int) -> dict[str, tuple[Callable, int]]:
-    """What a step does about contexts, and how often; and what users may call in every step besides."""
-    encoder = model.encoder
-    lengths = torch.full((2,), frames, device=model.device)
-
-    def masks(create: Callable) -> Callable:
-        return lambda: create(
-            encoder, [80, 0], padding_length=lengths, max_audio_length=frames, offset=None, device=model.device
-        )
-
+def context_calls(model: EncDecDenoiseMaskedTokenPredModel) -> dict[str, tuple[Callable, bool]]:
+    """What is done about contexts, and whether each step does it."""
     return {
-        "draw: ContextSampler.next": (model.context_sampler.next, 1),
-        "choose and tell the encoder": (model._choose_context, 1),
-        "attention masks, NeMo's": (masks(_nemo_create_masks), 0),
-        "attention masks, pinned": (masks(ConformerEncoder._create_masks), 0),
-        "set_dynamic_context": (lambda: set_dynamic_context(model, [160, 0]), 0),
-        "sync_masking_context_with_attention": (lambda: sync_masking_context_with_attention(model), 0),
+        "choose a context and tell the encoder": (model.attention_context.of_next_forward, True),
+        "of that, ContextSampler.next": (model.context_sampler.next, False),
+        "set_dynamic_context": (lambda: set_dynamic_context(model, [160, 0]), False),
+        "sync_masking_context_with_attention": (lambda: sync_masking_context_with_attention(model), False),
     }
 
 
@@ -112,14 +102,14 @@ def call_seconds(call: Callable, calls: int) -> float:
 
 
 def slowest_of(times: Sequence[float], ranks: int) -> float:
-    """The expected maximum of `ranks` independent draws from equally likely times."""
+    """The expected maximum of `ranks` independent samples of equally likely times."""
     ordered = sorted(times)
     shares = [(index / len(ordered)) ** ranks for index in range(len(ordered) + 1)]
     return sum(value * (shares[index + 1] - shares[index]) for index, value in enumerate(ordered))
 
 
 def gain(times: dict[AttentionContext, list[float]], ranks: int) -> float:
-    """The step with independent draws over the step with one draw for all."""
+    """The step with a context of its own for each rank, over the step with one context for all."""
     medians = [statistics.median(values) for values in times.values()]
     return slowest_of(medians, ranks) / statistics.mean(medians)
 
@@ -145,26 +135,24 @@ def main() -> None:
     print(f"{device}, torch {torch.__version__}, {arguments.threads} CPU threads\n")
 
     times = step_times(model, arguments)
-    step = statistics.mean(statistics.median(values) for values in times.values())
-    print("| context | step, s | of the mean |\n|---|---|---|")
-    for context, values in times.items():
-        print(f"| {context} | {statistics.median(values):.3f} | {statistics.median(values) / step:.3f} |")
+    medians = {context: statistics.median(values) for context, values in times.items()}
+    step = statistics.mean(medians.values())
+    rows = [(context, f"{median:.3f}", f"{median / step:.3f}") for context, median in medians.items()]
+    print(markdown_table(("context", "step, s", "of the mean"), rows))
 
-    frames = int(arguments.seconds * 100) // 8 + 1
-    print("\n| alone | us a call | calls in a step | of the step |\n|---|---|---|---|")
-    total, medians = 0.0, {}
-    for name, (call, in_a_step) in small_things(model, frames).items():
-        calls = arguments.calls if "masks" not in name else arguments.calls // 10
-        medians[name] = call_seconds(call, calls)
-        total += in_a_step * medians[name]
-        print(f"| {name} | {1e6 * medians[name]:.1f} | {in_a_step} | {medians[name] / step:.6%} |")
-    total += max(0.0, medians["attention masks, pinned"] - medians["attention masks, NeMo's"])
-    print(f"\nadded to a step: {1e6 * total:.1f} us, {total / step:.5%} of it")
+    rows, total = [], 0.0
+    for name, (call, in_a_step) in context_calls(model).items():
+        seconds = call_seconds(call, arguments.calls)
+        total += seconds if in_a_step else 0.0
+        rows.append((name, f"{1e6 * seconds:.1f}", "yes" if in_a_step else "no", f"{seconds / step:.6%}"))
+    print(f"\n{markdown_table(('alone', 'us a call', 'in each step', 'of the step'), rows)}")
+    print(f"\nadded to a step: {1e6 * total:.1f} us, {total / step:.5%} of it\n")
 
-    print("\n| ranks | independent / shared draws | 90 % interval |\n|---|---|---|")
+    rows = []
     for ranks in RANKS:
         low, high = bootstrap(times, ranks)
-        print(f"| {ranks} | {gain(times, ranks):.3f} | {low:.3f} .. {high:.3f} |")
+        rows.append((ranks, f"{gain(times, ranks):.3f}", f"{low:.3f} .. {high:.3f}"))
+    print(markdown_table(("ranks", "a context for each rank / one for all", "90 % interval"), rows))
 
 
 if __name__ == "__main__":

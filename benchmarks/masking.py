@@ -15,14 +15,16 @@ captured in a graph.
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from stopwatch import seconds_of
 from torch.profiler import ProfilerActivity, profile
+from tqdm import tqdm
 
 from nemo.collections.asr.modules.ssl_modules.masking import NemoRandomBlockMasking, RandomBlockMasking
+from nemo.collections.asr.parts.utils.markdown import markdown_table
 
 RECIPES = {
     "overlap": {"mask_prob": 0.01, "block_size": 40, "allow_overlap": True},
@@ -97,8 +99,8 @@ def graphed(module: torch.nn.Module, feats: torch.Tensor, lengths: torch.Tensor)
     return graph.replay
 
 
-def report(shape: tuple[int, int, int], recipe: str, arguments: argparse.Namespace) -> bool:
-    """Measure one shape and recipe, print it, and say whether the bounds hold."""
+def measure(shape: tuple[int, ...], recipe: str, arguments: argparse.Namespace) -> tuple[list[list[str]], bool]:
+    """Measures one shape and recipe: the rows of the table, and whether the bounds hold."""
     batch, channels, frames = shape
     device = torch.device(arguments.device)
     torch.manual_seed(0)
@@ -112,34 +114,36 @@ def report(shape: tuple[int, int, int], recipe: str, arguments: argparse.Namespa
 
     clock = time.thread_time if arguments.cpu_time else time.perf_counter
     times = rounds(calls, arguments.seconds, device, clock)
-    medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
-    row = f"{str(list(shape)):<16}{recipe:<10}{medians['writing']:>9.3f}{medians['NeMo']:>9.3f}"
-    held = True
+    cells, held = [str(list(shape)), recipe, "eager", ms(times["writing"]), ms(times["NeMo"])], True
     for name, bound in BOUNDS.items():
         ratio = statistics.median(a / b for a, b in zip(times[name], times["NeMo"], strict=True))
         over = device.type == "cpu" and ratio > bound
         held = held and not over
-        row += f"{medians[name]:>10.3f} {ratio:>5.2f}{'!' if over else ' '}"
-    print(row + f"{len(times['NeMo']):>8}", flush=True)
+        cells.append(f"{ms(times[name])} ({ratio:.2f} x{' !' if over else ''})")
+    rows = [[*cells, str(len(times["NeMo"]))]]
     if device.type == "cuda":
-        report_cuda(masking, feats, lengths, arguments.seconds)
-    return held
+        rows += measure_cuda(masking, feats, lengths, arguments.seconds)
+    return rows, held
 
 
-def report_cuda(masking: dict, feats: torch.Tensor, lengths: torch.Tensor, seconds: float) -> None:
-    counts = {name: launches(lambda module=module: module(feats, lengths)) for name, module in masking.items()}
-    for way, wrap in (("compiled", lambda module: torch.compile(module, fullgraph=True)), ("graphed", None)):
+def measure_cuda(masking: dict, feats: torch.Tensor, lengths: torch.Tensor, seconds: float) -> list[list[str]]:
+    """Further rows: compiled, captured in a graph, and the kernels that an eager call launches."""
+    rows = []
+    for way in ("compiled", "graphed"):
         torch.compiler.reset()
-        calls = {}
-        for name in BOUNDS:
-            if wrap is None:
-                calls[name] = graphed(masking[name], feats, lengths)
-            else:
-                calls[name] = partial(wrap(masking[name]), feats, lengths)
+        if way == "graphed":
+            calls = {name: graphed(masking[name], feats, lengths) for name in BOUNDS}
+        else:
+            calls = {name: partial(torch.compile(masking[name], fullgraph=True), feats, lengths) for name in BOUNDS}
         times = rounds(calls, seconds / 2, feats.device)
-        row = "".join(f"{1e3 * statistics.median(times[name]):>10.3f}{'':>7}" for name in BOUNDS)
-        print(f"{'':<16}{way:<28}{row}")
-    print(f"{'':<16}{'kernels launched':<19}{counts['NeMo']:>9}" + "".join(f"{counts[n]:>10}{'':>7}" for n in BOUNDS))
+        rows.append(["", "", way, "", "", *(ms(times[name]) for name in BOUNDS), str(len(times["tail"]))])
+    counts = {name: launches(lambda module=module: module(feats, lengths)) for name, module in masking.items()}
+    rows.append(["", "", "kernels launched", "", str(counts["NeMo"]), *(str(counts[name]) for name in BOUNDS), ""])
+    return rows
+
+
+def ms(times: Sequence[float]) -> str:
+    return f"{1e3 * statistics.median(times):.3f}"
 
 
 def main() -> None:
@@ -148,17 +152,18 @@ def main() -> None:
         arguments.threads = 1
     torch.set_num_threads(arguments.threads)
     threads = "CPU time of 1 thread" if arguments.cpu_time else f"{arguments.threads} CPU threads"
-    print(f"{arguments.device}, torch {torch.__version__}, {threads}; left context {LEFT}")
-    print("ms, and for ours the ratio to NeMo's; ! is over the bound\n")
-    print(f"{'[B, D, T]':<16}{'recipe':<10}{'writing':>9}{'NeMo':>9}", end="")
-    print("".join(f"{name:>10}{'':>7}" for name in BOUNDS) + f"{'rounds':>8}")
+    shapes = [tuple(int(size) for size in shape.split(",")) for shape in arguments.shapes]
+    rows, held = [], []
     with torch.inference_mode():
-        held = [
-            report(tuple(int(size) for size in shape.split(",")), recipe, arguments)
-            for shape in arguments.shapes
-            for recipe in RECIPES
-        ]
-    print(f"\n{sum(held)} of {len(held)} rows within the bounds" if arguments.device == "cpu" else "")
+        for shape, recipe in tqdm([(shape, recipe) for shape in shapes for recipe in RECIPES], leave=False):
+            measured, within_bounds = measure(shape, recipe, arguments)
+            rows += measured
+            held.append(within_bounds)
+    print(f"{arguments.device}, torch {torch.__version__}, {threads}; left context {LEFT}")
+    print("ms, and in brackets the ratio to NeMo's; ! is over the bound\n")
+    print(markdown_table(("[B, D, T]", "recipe", "way", "writing", "NeMo", *BOUNDS, "rounds"), rows))
+    if arguments.device == "cpu":
+        print(f"\n{sum(held)} of {len(held)} rows within the bounds")
 
 
 if __name__ == "__main__":

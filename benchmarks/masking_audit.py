@@ -3,25 +3,30 @@
     python benchmarks/masking_audit.py
     python benchmarks/masking_audit.py --utterances 10000 --seconds 16 --contexts 80 160 320 -1
 
-Masks are drawn for utterances of equal length, before the convolutions: 100 frames a second, 8 to an encoder frame. A
-target is an encoder frame that the loss counts, of which more than 80 % is masked. It is blind if it is wholly masked
-and so are the `left` encoder frames before it: one attention layer then sees nothing but masked frames. "NeMo" masks
-without regard to the context. The table is Markdown.
+Masks are sampled for utterances of equal length, before the convolutions: 100 frames a second, 8 to an encoder frame.
+A target is an encoder frame that the loss counts, of which more than 80 % is masked. It is blind if it is wholly
+masked and so are the `left` encoder frames before it: one attention layer then sees nothing but masked frames. "NeMo"
+masks without regard to the context. The table is Markdown.
 """
 
 import argparse
 
+import scripts_path  # noqa: F401  nest_tools is imported from there
 import torch
+from nest_tools.masks import MaskSettings
+from tqdm import tqdm
 
-from nemo.collections.asr.modules.ssl_modules.mask_audit import MaskAudit, audit_masks
-from nemo.collections.asr.modules.ssl_modules.masking import CausalSample, RandomBlockMasking
+from nemo.collections.asr.modules.ssl_modules.mask_audit import MaskAudit
+from nemo.collections.asr.modules.ssl_modules.mask_recipe import MaskRecipe
+from nemo.collections.asr.modules.ssl_modules.masking_ways import MASKING_WAYS, MaskingWay
+from nemo.collections.asr.parts.utils.markdown import markdown_table
 
 FACTOR, FRAMES_PER_SECOND = 8, 100
 RECIPES = {
     "default": {"mask_prob": 0.01, "block_size": 40, "allow_overlap": True},
     "denser": {"mask_prob": 0.03, "block_size": 40, "allow_overlap": True},
 }
-WINDOWS = ("NeMo", "tail", "random", "sliding")
+WINDOWS = {way.causal_window or "NeMo": way for way in MASKING_WAYS.values() if not way.in_feature_frames}
 COLUMNS = (
     "recipe",
     "window",
@@ -45,32 +50,31 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw(window: str, recipe: dict, left: int, lengths: torch.Tensor, seed: int) -> CausalSample:
-    """One mask for each utterance, and what its window was."""
-    torch.manual_seed(seed)
-    frames = int(lengths.max())
-    if window == "NeMo":
-        return CausalSample(RandomBlockMasking(1, **recipe).sample(lengths, frames), None, None)
-    masking = RandomBlockMasking(
-        1, **recipe, causal=True, causal_window=window, left_context_size=left, subsampling_factor=FACTOR
+def audit(way: MaskingWay, recipe: dict, left: int, lengths: torch.Tensor, seed: int) -> MaskAudit:
+    """The audit of one mask for each utterance."""
+    settings = MaskSettings(
+        MaskRecipe(**recipe, max_mask_ratio=0.8),
+        frames_per_encoder_frame=FACTOR,
+        target_threshold=0.8,
+        own_way=way.name,
     )
-    return masking.sample_causal(lengths, frames)
+    sampled = settings.sample(way, lengths, left, torch.manual_seed(seed))
+    return settings.audit(sampled, lengths, left)
 
 
-def row(recipe: str, window: str, left: int, audit: MaskAudit) -> str:
-    cells = (
+def row(recipe: str, window: str, left: int, found: MaskAudit) -> tuple:
+    return (
         recipe,
         window,
         left,
-        f"{audit.masked_fraction.mean():.1%}",
-        f"{audit.targets.double().mean():.1f}",
-        f"{(audit.targets == 0).double().mean():.1%}",
-        f"{audit.blind_targets.double().mean():.3f}",
-        f"{(audit.blind_targets > 0).double().mean():.1%}",
-        f"{audit.opened_runs.double().mean():.3f}" if window == "sliding" else "-",
-        int(audit.frames_outside.sum()),
+        f"{found.masked_fraction.mean():.1%}",
+        f"{found.targets.double().mean():.1f}",
+        f"{(found.targets == 0).double().mean():.1%}",
+        f"{found.blind_targets.double().mean():.3f}",
+        f"{(found.blind_targets > 0).double().mean():.1%}",
+        f"{found.opened_runs.double().mean():.3f}" if window == "sliding" else "-",
+        int(found.frames_outside.sum()),
     )
-    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:
@@ -81,13 +85,12 @@ def main() -> None:
     )
     for name, recipe in RECIPES.items():
         print(f"recipe {name}: {', '.join(f'{key}={value}' for key, value in recipe.items())}")
-    print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
-    for name, recipe in RECIPES.items():
-        for window in WINDOWS:
-            for left in arguments.contexts:
-                mask, span, opened = draw(window, recipe, left, lengths, arguments.seed)
-                audit = audit_masks(mask, lengths, left, FACTOR, window=span, opened=opened)
-                print(row(name, window, left, audit), flush=True)
+    wanted = [(name, window, left) for name in RECIPES for window in WINDOWS for left in arguments.contexts]
+    rows = [
+        row(name, window, left, audit(WINDOWS[window], RECIPES[name], left, lengths, arguments.seed))
+        for name, window, left in tqdm(wanted, unit="row", leave=False)
+    ]
+    print(f"\n{markdown_table(COLUMNS, rows)}")
 
 
 if __name__ == "__main__":

@@ -24,35 +24,65 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 NEMO_IMPORT = """
+import importlib.machinery
+import sys
 import time
+
 import nemo_overlay
 
-class Timer:
-    def __init__(self, function):
-        self.function, self.seconds, self.depth = function, 0.0, 0
 
-    def __get__(self, instance, owner):
-        return lambda *arguments, **named: self(instance, *arguments, **named)
+class Watch:
+    # Adds up the seconds of calls. Our files import each other: only the outermost call counts.
+    def __init__(self):
+        self.seconds, self.depth = 0.0, 0
 
-    def __call__(self, *arguments, **named):
-        # Our files import each other: only the outermost call counts.
+    def timed(self, function, *arguments):
         self.depth += 1
         start = time.perf_counter()
         try:
-            return self.function(*arguments, **named)
+            return function(*arguments)
         finally:
             self.depth -= 1
             if self.depth == 0:
                 self.seconds += time.perf_counter() - start
 
-finder = nemo_overlay.OverlayFinder.find_spec = Timer(nemo_overlay.OverlayFinder.find_spec)
-others = nemo_overlay.OverlayFinder._ask_others = Timer(nemo_overlay.OverlayFinder._ask_others)
-files = nemo_overlay.OverlayLoader._exec_ours = Timer(nemo_overlay.OverlayLoader._exec_ours)
+
+class OtherFinder:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, *arguments):
+        # What the others take within our finder they would take without it too.
+        if ours.depth == 0:
+            return self.finder.find_spec(*arguments)
+        return others.timed(self.finder.find_spec, *arguments)
+
+
+ours, others, files = Watch(), Watch(), Watch()
+find_spec = nemo_overlay.OverlayFinder.find_spec
+nemo_overlay.OverlayFinder.find_spec = lambda self, *arguments: ours.timed(find_spec, self, *arguments)
 nemo_overlay.install()
+tree = nemo_overlay.find_tree()
+sys.meta_path[1:] = [OtherFinder(finder) for finder in sys.meta_path[1:]]
+
+loader = importlib.machinery.SourceFileLoader
+exec_module = loader.exec_module
+
+
+def timed_where_ours(self, module):
+    if self.path.startswith(tree):
+        return files.timed(exec_module, self, module)
+    return exec_module(self, module)
+
+
+loader.exec_module = timed_where_ours
 start = time.perf_counter()
 import nemo.collections.asr.models
 whole = time.perf_counter() - start
-print(whole, finder.seconds - others.seconds, files.seconds, len(nemo_overlay.laid_over))
+print(whole, ours.seconds - others.seconds, files.seconds, len(nemo_overlay.laid_over))
 """
 
 

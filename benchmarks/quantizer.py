@@ -24,6 +24,7 @@ from nemo.collections.asr.modules.ssl_modules.quantizers import (
     NemoRandomProjectionVectorQuantizer,
     RandomProjectionVectorQuantizer,
 )
+from nemo.collections.asr.parts.utils.markdown import markdown_table
 
 FRAMES_PER_SECOND = 100
 CHANNELS = 80
@@ -113,22 +114,30 @@ def main() -> None:
     print(f"batch {arguments.batch}, {arguments.seconds:g} s ({tokens} tokens), {arguments.classes} classes")
     print(f"{device}, torch {torch.__version__}, {arguments.threads} CPU threads")
     bound = 1.5 * arguments.batch * tokens * arguments.classes * 4
-    print(f"\n{'tokenizer':<22}{'ms':>9}{'NeMo / it':>11}{'normalise':>11}{'peak MB':>10}{'of bound':>10}   ids")
+    rows = []
     for name in calls:
-        row = f"{name if name == 'NeMo' else f'ours, {name}':<22}{1e3 * medians[name]:>9.2f}"
-        row += f"{medians['NeMo'] / medians[name]:>11.1f}" if "NeMo" in medians else f"{'-':>11}"
+        ids, normalizing = "", "-"
         if name in ("layer_norm", "per_feature"):
             extra = statistics.median(a - b for a, b in zip(times[name], times["none"], strict=True))
-            row += f"{extra / medians['none']:>11.1%}"
-        else:
-            row += f"{'-':>11}"
-        row += f"{peaks[name] / 1e6:>10.1f}{peaks[name] / bound:>10.2f}"
+            normalizing = f"{extra / medians['none']:.1%}"
         if name == "none" and "NeMo" in results:
             different = (results[name] != results["NeMo"]).sum().item()
             gap = worst_gap(results[name], results["NeMo"], nemo, features)
-            row += f"   {different} of {results[name].numel()} differ from NeMo's (largest gap {gap:.1e})"
-        print(row)
-    print("bound: 1.5 x batch x tokens x classes x 4 bytes")
+            ids = f"{different} of {results[name].numel()} differ from NeMo's (largest gap {gap:.1e})"
+        rows.append(
+            (
+                name if name == "NeMo" else f"ours, {name}",
+                f"{1e3 * medians[name]:.2f}",
+                f"{medians['NeMo'] / medians[name]:.1f}" if "NeMo" in medians else "-",
+                normalizing,
+                f"{peaks[name] / 1e6:.1f}",
+                f"{peaks[name] / bound:.2f}",
+                ids,
+            )
+        )
+    print()
+    print(markdown_table(("tokenizer", "ms", "NeMo / it", "normalising", "peak MB", "of bound", "ids"), rows))
+    print("\nbound: 1.5 x batch x tokens x classes x 4 bytes")
 
 
 if __name__ == "__main__":

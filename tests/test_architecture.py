@@ -42,6 +42,7 @@ MAY_IMPORT = {
 }
 
 # Files of ours without a namesake test, and where they are tested instead, or why they are not.
+PARTS_OF_MODELS = "nemo/collections/asr/models/masked_token_pred"
 TESTED_ELSEWHERE = {
     "benchmarks/attention.py": "a measurement that is run by hand",
     "benchmarks/context_overhead.py": "a measurement that is run by hand",
@@ -49,12 +50,17 @@ TESTED_ELSEWHERE = {
     "benchmarks/masking_audit.py": "a measurement that is run by hand",
     "benchmarks/overlay_startup.py": "a measurement that is run by hand",
     "benchmarks/quantizer.py": "a measurement that is run by hand",
+    "benchmarks/scripts_path.py": "tests/benchmarks/test_benchmarks.py",
     "benchmarks/stopwatch.py": "a measurement that is run by hand",
     "benchmarks/streaming.py": "a measurement that is run by hand",
     "benchmarks/training_step.py": "a measurement that is run by hand",
     "examples/asr/speech_pretraining/demo.py": "tests/test_commands.py",
-    "examples/asr/speech_pretraining/export_to_nemo.py": "tests/test_commands.py",
-    "nemo/collections/asr/models/masked_token_pred/model_part.py": "names for the type checker",
+    "examples/asr/speech_pretraining/masked_token_pred_pretrain.py": "tests/examples/test_pretraining.py",
+    "examples/asr/speech_pretraining/nest_tools/corpus/espeak_worker.py": (
+        "tests/examples/nest_tools/corpus/test_speech.py"
+    ),
+    f"{PARTS_OF_MODELS}/model_part.py": "names for the type checker",
+    f"{PARTS_OF_MODELS}/noisy_speech_data.py": "tests/collections/asr/data/test_ssl_dataset.py",
 }
 
 

@@ -7,10 +7,10 @@ Checkpoints on object stores and sharded ones (folders) are left to NeMo.
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from omegaconf import DictConfig
 
 from nemo.utils import logging
 from nemo.utils.callbacks import NeMoModelCheckpoint
@@ -121,15 +121,30 @@ def _are_sharded(folder: Path, files: list[Path]) -> bool:
     )
 
 
-def configure_checkpointing(trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+def configure_checkpointing(
+    trainer: Trainer,
+    log_dir: Path,
+    name: str,
+    resume: bool,
+    params: DictConfig,
+    create_preemption_callback: bool,
+) -> None:
     """Adds NeMo's checkpoint callback. `trainer.check_val_every_n_epoch` may be null beside `trainer.max_epochs`.
 
     NeMo compares the two numbers in order to warn, and null is none.
+
+    Raises:
+        ValueError: `monitor` is null.
     """
+    if params.monitor is None:
+        raise ValueError(
+            "exp_manager.checkpoint_callback_params.monitor must be the name of a metric; got null. A run without "
+            "validation may leave it as it is: its checkpoints are those to resume from."
+        )
     every_n_epochs = trainer.check_val_every_n_epoch
     trainer.check_val_every_n_epoch = every_n_epochs or 1
     try:
-        _nemo_configure_checkpointing(trainer, *args, **kwargs)
+        _nemo_configure_checkpointing(trainer, log_dir, name, resume, params, create_preemption_callback)
     finally:
         trainer.check_val_every_n_epoch = every_n_epochs
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import soundfile
 import torch
-from demo_corpus import make_corpus
+from nest_tools.corpus import make_corpus
 
 from nemo.collections.asr.modules import AudioToMelSpectrogramPreprocessor, RandomProjectionVectorQuantizer
 

@@ -95,8 +95,8 @@ def test_the_script_pretrains_logs_saves_and_resumes(manifests, tmp_path):
 
     run_script(manifests, tmp_path, steps=6)
     model = EncDecDenoiseMaskedTokenPredModel.restore_from(str(files[0]))
-    drawn = [model.context_sampler.at(count).left for count in range(6)]
-    assert scalars(tmp_path, "att_context_left") == drawn
+    sampled = [model.context_sampler.at(count).left for count in range(6)]
+    assert scalars(tmp_path, "att_context_left") == sampled
 
 
 def pretrain_on(manifest: Path, noise: Path, config, steps: int = 4) -> EncDecDenoiseMaskedTokenPredModel:

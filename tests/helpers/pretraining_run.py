@@ -54,6 +54,7 @@ def main(witness: dict) -> None:
                 "context": model.current_att_context,
                 "loss": float(outputs["loss"]),
                 "weight": float(weight_of(model)),
+                "task": "masked" if model.attention_context.remainder < 0.5 else "future",
             }
             self.file.write(json.dumps(line) + "\n")
 

@@ -206,3 +206,14 @@ class TestSearch:
             f"run--val_loss{marks[1]}2.5-step{marks[1]}20.ckpt",
         }
         assert callback.best_model_score == 1.5
+
+
+def test_epochs_may_be_limited_where_validation_counts_batches_across_them(recipe):
+    """NeMo compares `max_epochs` with `check_val_every_n_epoch`, which is null then."""
+    run = recipe("trainer.max_epochs=2", "trainer.val_check_interval=3", "model.train_ds.batch_size=5")
+    assert run.steps == 4 and run.validations == 2 and run.trainer.check_val_every_n_epoch is None
+
+
+def test_checkpoints_are_ranked_by_some_metric(recipe):
+    with pytest.raises(ValueError, match="checkpoint_callback_params.monitor must be the name of a metric; got null"):
+        recipe("exp_manager.checkpoint_callback_params.monitor=null", fit=False)

@@ -8,26 +8,30 @@ initialises an ASR model as any NEST file does: `+init_from_nemo_model.nest.path
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from nest_tools import command
+from nest_tools.restoring import restore
+
 from nemo.collections.asr.parts.utils.stock_nemo import save_for_stock_nemo
-from nemo.core.classes import ModelPT
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the file, and prints its name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, help="the .nemo file")
     parser.add_argument("--out", required=True, type=Path, help="the file to write")
-    arguments = parser.parse_args()
-    if not arguments.model.is_file():
-        parser.error(f"--model {arguments.model} does not exist")
-    if arguments.out.suffix != ".nemo":
-        parser.error(f"--out is {arguments.out}, but must end in .nemo")
-    model = ModelPT.restore_from(str(arguments.model), map_location="cpu")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    save_for_stock_nemo(model, arguments.out)
-    print(arguments.out)
+    options = parser.parse_args(arguments)
+    if options.out.suffix != ".nemo":
+        parser.error(f"--out must end in .nemo; got {options.out}")
+    model = restore(options.model)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with command.written_whole(options.out) as temporary:
+        save_for_stock_nemo(model, temporary)
+    print(options.out)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

@@ -85,10 +85,10 @@ def format_checkpoint_name(
 
 def _saved_checkpoint_paths(self: NeMoModelCheckpoint) -> list[Path]:
     """The checkpoints that a resumed run ranks by the metric in their names: not those where it is no number."""
-    paths = _nemo_saved_checkpoint_paths.fget(self)
-    if self.monitor is None:
-        return list(paths)
+    if self.monitor is None or self.save_top_k == 0:
+        return []  # there is nothing to rank
     no_number = re.compile(rf"{re.escape(self.monitor)}.-?(nan|inf)")
+    paths = _nemo_saved_checkpoint_paths.fget(self)
     return [path for path in paths if not no_number.search(Path(path).name)]
 
 

@@ -144,6 +144,13 @@ def test_a_run_whose_figure_is_no_number_can_be_resumed(fit, loss):
     assert again.trainer.global_step == 4 and "val_loss=1.00-step=4" in again.files
 
 
+def test_a_resumed_run_may_give_up_its_best_models(fit):
+    """NeMo then looks for the worst among none."""
+    fit(Curve(3.0, 2.0), max_steps=2, val_check_interval=1, options={"save_top_k": 2})
+    again = fit(Curve(1.0), max_steps=4, val_check_interval=1, options={"save_top_k": 0})
+    assert again.steps == [4] and "val_loss=1.00-step=4-last" in again.files
+
+
 def test_every_n_train_steps_alone_means_what_it_means_to_lightning(fit):
     run = fit(
         Curve(1.0),
@@ -153,8 +160,3 @@ def test_every_n_train_steps_alone_means_what_it_means_to_lightning(fit):
     )
     assert run.trainer.checkpoint_callback.last_every_n_steps == 0
     assert sorted(set(run.steps)) == [2, 4]
-
-
-def test_epochs_may_be_limited_where_validation_counts_batches_across_them(fit):
-    run = fit(Curve(1.0, 2.0), max_epochs=2, val_check_interval=3)
-    assert run.trainer.global_step == 8 and run.trainer.check_val_every_n_epoch is None

@@ -96,15 +96,16 @@ def select_channel(samples: np.ndarray, selector: ChannelSelector, name: str) ->
         return samples.reshape(-1)
     if selector == "average":
         return samples.mean(axis=1)
-    wanted = [selector] if isinstance(selector, int) else selector
-    is_one = not isinstance(wanted, str) and wanted is not None and len(wanted) == 1
-    if not is_one or isinstance(wanted[0], bool) or not 0 <= wanted[0] < channels:
+    named: Sequence[int] = ()
+    if selector is not None and not isinstance(selector, str):
+        named = [selector] if isinstance(selector, int) else selector
+    if len(named) != 1 or isinstance(named[0], bool) or not 0 <= named[0] < channels:
         allowed = "0, 'average' or null" if channels == 1 else f"'average' or a channel from 0 to {channels - 1}"
         raise ValueError(
             f"channel_selector must be {allowed} for {name}, which has {channels} channel{'s'[: channels != 1]}; "
             f"got {selector!r}. The option belongs to the data set, such as model.train_ds.channel_selector."
         )
-    return samples if samples.ndim == 1 else np.ascontiguousarray(samples[:, wanted[0]])
+    return samples if samples.ndim == 1 else np.ascontiguousarray(samples[:, named[0]])
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -17,7 +17,9 @@ def with_options(build: Callable) -> Callable:
     """NeMo's function that builds data sets from a config, with noise read once for all, and options passed on."""
 
     @functools.wraps(build)
-    def build_with_options(config: Mapping, *args: Any, batch_augmentor: Callable | None = None, **kwargs: Any) -> Any:
+    def build_with_options(
+        config: MutableMapping, *args: Any, batch_augmentor: Callable | None = None, **kwargs: Any
+    ) -> Any:
         check_data_config(config)
         options = SpeechOptions.from_config(config, batch_augmentor)
         dataset = build(changed(config, noise_manifest=None), *args, **kwargs)
@@ -37,7 +39,7 @@ def _parts(dataset: Any) -> Iterator[Any]:
             yield from _parts(part)
 
 
-def changed(config: Mapping, without: Iterable[str] = (), **values: Any) -> Mapping:
+def changed(config: MutableMapping, without: Iterable[str] = (), **values: Any) -> MutableMapping:
     """A copy of a config with other values, or without some keys."""
     config = copy.deepcopy(config)
     with open_dict(config) if isinstance(config, DictConfig) else nullcontext():
@@ -48,7 +50,7 @@ def changed(config: Mapping, without: Iterable[str] = (), **values: Any) -> Mapp
     return config
 
 
-def config_for_lhotse(config: Mapping) -> Mapping:
+def config_for_lhotse(config: MutableMapping) -> MutableMapping:
     """A config as Lhotse is to have it.
 
     Averaging of channels is left to our data set, since Lhotse knows channels by number only. Lhotse shuffles tar

@@ -1,7 +1,7 @@
 """Random segments of noise recordings: only what is mixed is read, and recordings that fit are kept in memory."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,9 +23,11 @@ FAILURES = 20
 
 
 class Recording(Protocol):
-    """Noise of `length` samples, of which parts can be read."""
+    """Noise, of which parts can be read."""
 
-    length: int
+    @property
+    def length(self) -> int:
+        """In samples."""
 
     def read(self, start: int, length: int) -> np.ndarray:
         """Samples [length] from sample `start` on."""
@@ -70,7 +72,7 @@ class RecordingInMemory:
 
 
 @contextmanager
-def open_recording(entry: dict[str, Any], sample_rate: int) -> Iterator[RecordingInFile]:
+def open_recording(entry: Mapping[str, Any], sample_rate: int) -> Iterator[RecordingInFile]:
     """Opens the part of a file that an entry of a manifest names.
 
     Args:
@@ -203,6 +205,7 @@ class NoiseRecordings:
         self, index: int, length: int, window: int, sample_rate: int, generator: np.random.Generator, anywhere: bool
     ) -> np.ndarray:
         kept = self._kept.get((index, sample_rate)) or self._keep(index, sample_rate)
+        opened: AbstractContextManager[Recording]
         opened = nullcontext(kept) if kept else open_recording(self.entries[index], sample_rate)
         with opened as recording:
             trials = 1 if index in self._silent else TRIALS

@@ -55,8 +55,9 @@ def augmented(batch: Any, batch_augmentor: Callable | None, noise: RecordedNoise
             callable is given the batch with noise for all of every utterance. None leaves all utterances clean.
         noise: where noise comes from.
     """
-    if hasattr(batch_augmentor, "mix"):
-        return batch_augmentor.mix(batch, noise)
+    mix = getattr(batch_augmentor, "mix", None)
+    if mix is not None:
+        return mix(batch, noise)
     if batch_augmentor is not None:
         signal, lengths = noise.whole()
         return batch_augmentor(replace(batch, noise=signal, noise_len=lengths))

@@ -77,7 +77,7 @@ class SpeechOptions:
             "min_audio_len_secs",
             "pad_audio_mode",
         )
-        given = {name: config.get(name) for name in names if config.get(name) is not None}
+        given: dict[str, Any] = {name: config.get(name) for name in names if config.get(name) is not None}
         return cls.of(**given, batch_augmentor=batch_augmentor)
 
 

@@ -2,9 +2,9 @@
 
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lhotse import CutSet
@@ -51,10 +51,22 @@ from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
 from nemo.collections.asr.parts.utils.checks import check_number
 from nemo.core.classes import Serialization
 
+if TYPE_CHECKING:
+    from nemo.collections.asr.parts.preprocessing.features import WaveformFeaturizer
+
 
 @dataclass
 class AudioNoiseBatch(NemoAudioNoiseBatch):
     """As NeMo's, which a data loader with `pin_memory: true` leaves as it is: torch pins no dataclass by itself."""
+
+    if TYPE_CHECKING:  # NeMo's fields, which a type checker does not see; None for what is not there (yet)
+        sample_id: Any = None
+        audio: Any = None
+        audio_len: Any = None
+        noise: Any = None
+        noise_len: Any = None
+        noisy_audio: Any = None
+        noisy_audio_len: Any = None
 
     def pin_memory(self) -> "AudioNoiseBatch":
         """The batch with its tensors in page-locked memory, from which a GPU copies beside its work."""
@@ -97,6 +109,10 @@ def _audio_noise_collate_fn(
 
 class _NoisySpeech:
     """What data sets of files and of tar files have in common: reading an utterance, and making a batch."""
+
+    # What NeMo's data sets have.
+    featurizer: "WaveformFeaturizer"
+    trim: bool
 
     def use_options(self, options: SpeechOptions) -> None:
         """Reads, augments and reports as these options say from now on."""
@@ -258,16 +274,17 @@ class LhotseAudioNoiseDataset(torch.utils.data.Dataset):
     def from_config(cls, config: Mapping) -> "LhotseAudioNoiseDataset":
         """Takes its options from a config such as `model.train_ds`; null stands for a default."""
         names = ("noise_manifest", "noise_cache_mb", "unreadable_audio", "channel_selector")
-        given = {name: config.get(name) for name in names if config.get(name) is not None}
+        given: dict[str, Any] = {name: config.get(name) for name in names if config.get(name) is not None}
         return cls(batch_augmentor_cfg=config.get("batch_augmentor"), **given)
 
     def __getitem__(self, cuts: CutSet) -> AudioNoiseBatch:
         """A batch of the cuts that can be read; of the last cut that could be, if none of these can."""
         cuts = list(cuts)
         signals = [signal for signal in map(self._read, cuts) if signal is not None]
-        if not signals and self._last_read is None:
-            raise RuntimeError(f"None of the first {len(cuts)} cuts can be read; the first is {cuts[0].id}")
-        signals = signals or [self._last_read]
+        if not signals:
+            if self._last_read is None:
+                raise RuntimeError(f"None of the first {len(cuts)} cuts can be read; the first is {cuts[0].id}")
+            signals = [self._last_read]
         self._last_read = signals[-1]
         audio, lengths = pad_together(signals)
         noise = RecordedNoise(self.options.noise, cuts[0].sampling_rate, lengths.tolist())
@@ -291,7 +308,7 @@ get_tarred_audio_noise_dataset = with_options(nemo_get_tarred_audio_noise_datase
 get_concat_tarred_audio_noise_dataset = with_options(nemo_get_concat_tarred_audio_noise_dataset)
 
 
-def get_audio_noise_dataset_from_config(config: Mapping, global_rank: int, world_size: int) -> Any:
+def get_audio_noise_dataset_from_config(config: MutableMapping, global_rank: int, world_size: int) -> Any:
     """The data set that a config such as `model.train_ds` asks for; null leaves an augmentor out.
 
     Raises:

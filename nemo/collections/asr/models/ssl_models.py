@@ -1,11 +1,10 @@
 """Masked token prediction in which masking and attention share one context in every forward.
 
-Read `forward`, then `_encode` and `_tokens`. The rest of the models is in `masked_token_pred/`, a file for each idea.
+Read `forward`, then `_encode`. The rest of the models is in `masked_token_pred/`, a file for each idea.
 """
 
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from torch import Tensor
@@ -19,9 +18,11 @@ from nemo.collections.asr.models.masked_token_pred.alignment import (
     target_shift_of,
 )
 from nemo.collections.asr.models.masked_token_pred.context_training import ContextTraining
+from nemo.collections.asr.models.masked_token_pred.future_prediction import FuturePrediction
 from nemo.collections.asr.models.masked_token_pred.input_types import with_forward_names
 from nemo.collections.asr.models.masked_token_pred.mask_position import prepare_config, restore_config
 from nemo.collections.asr.models.masked_token_pred.noisy_speech_data import NoisySpeechData
+from nemo.collections.asr.models.masked_token_pred.objective import Objective
 from nemo.collections.asr.models.masked_token_pred.prediction import Prediction
 from nemo.collections.asr.models.masked_token_pred.saving import ModelFiles
 from nemo.collections.asr.models.masked_token_pred.speech_features import (
@@ -30,7 +31,8 @@ from nemo.collections.asr.models.masked_token_pred.speech_features import (
     features_of,
     only_one,
 )
-from nemo.collections.asr.models.masked_token_pred.training_logs import CodebookLogs, mask_logs
+from nemo.collections.asr.models.masked_token_pred.target_tokens import TargetTokens, resolve_fixed_statistics
+from nemo.collections.asr.models.masked_token_pred.training_logs import CodebookLogs
 from nemo.collections.asr.models.masked_token_pred.training_loss import TrainingLoss
 from nemo.collections.asr.models.masked_token_pred.training_run import TrainingRun
 from nemo.collections.asr.models.masked_token_pred.validation import ContextValidation
@@ -51,6 +53,8 @@ class EncDecMaskedTokenPredModel(
     ContextTraining,
     TrainingRun,
     TrainingLoss,
+    FuturePrediction,
+    TargetTokens,
     ContextValidation,
     Prediction,
     ModelFiles,
@@ -65,12 +69,16 @@ class EncDecMaskedTokenPredModel(
       micro-batches. It is equal on all ranks. The checkpoint keeps the count.
     - Validation reports the loss and the accuracy of every trained context, on masks that never change.
     - Targets are aligned to what the subsampling has seen (`target_shift`: `auto`, or encoder frames).
+    - `fitted_targets` names a file of a tokenizer that was fitted to data (`fit_targets.py`).
+    - `objective` adds the prediction of future tokens to masked prediction, or replaces it (`Objective`).
 
     Attributes:
         attention_context: the encoder's `EncoderContext`; None for an encoder that has none.
         codebook_health: codes used and perplexity of targets and predictions over the last training batches.
         validation_contexts: the contexts of validation; all trained ones unless set.
         target_shift: encoder frame `k + target_shift` predicts token `k`.
+        objective: what pretraining asks for.
+        future_heads: the heads of future-token prediction; None without it.
 
     Raises (at construction):
         ValueError: a reduction layer, a subsampling whose alignment is unknown, a trained left context of 0 with
@@ -80,13 +88,17 @@ class EncDecMaskedTokenPredModel(
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
         cfg = convert_model_config_to_dict_config(cfg)
+        resolve_fixed_statistics(cfg)
         as_written = prepare_config(cfg)
         super().__init__(cfg, trainer)
+        self.objective = Objective.of(self.cfg.get("objective"))
         self.codebook_health: CodebookHealth | None = None
         self._codebook_logs: CodebookLogs | None = None
         self._last_validation = {}
         if self.attention_context is not None:
             self._align(self.attention_context)
+        self._add_future_heads(self.attention_context)
+        self._take_fitted_targets()
         restore_config(self.cfg, as_written)
         check_agreement(self.cfg, self.encoder)
         keep_keys_clean(self)
@@ -99,7 +111,7 @@ class EncDecMaskedTokenPredModel(
             self.loss = self.from_config_dict(loss_config(self.cfg, self.target_shift))
             self.codebook_health = CodebookHealth(self.quantizer.num_classes, self.quantizer.num_books)
             self._codebook_logs = CodebookLogs(self.codebook_health)
-        align_masking(self.mask_processor, self.cfg, context, after_convolutions)
+        align_masking(self.mask_processor, self.cfg, context, after_convolutions, self.objective.masks)
         context.sampler = ContextSampler(
             context.trained,
             context.encoder.att_context_probs,
@@ -157,16 +169,14 @@ class EncDecMaskedTokenPredModel(
         encoded, encoded_len, masks, tokens = self._encoded_and_tokens(self._features(**arguments), apply_mask)
         return self.decoder(encoder_output=encoded), encoded_len, masks, tokens
 
-    def _features(self, **arguments: Tensor) -> SpeechFeatures:
-        return SpeechFeatures.without_noise(
-            *features_of(self.preprocessor, arguments, "input_signal", "processed_signal")
-        )
+    def _features(self, **inputs: Tensor) -> SpeechFeatures:
+        features, lengths = features_of(self.preprocessor, inputs, "input_signal", "processed_signal")
+        return SpeechFeatures.without_noise(features, lengths)
 
     def _encoded_and_tokens(self, features: SpeechFeatures, apply_mask: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `forward`, with the encoder's frames `[B, D, S]` in place of log-probabilities."""
         context = self.attention_context.of_next_forward() if self.attention_context is not None else None
         encoded, encoded_len, masks = self._encode(features, apply_mask, context)
-        self._mask_lengths = features.noisy_lengths if self.pre_encoder is None else encoded_len
         return encoded, encoded_len, masks, self._tokens(features, encoded_len)
 
     def _encode(
@@ -188,9 +198,11 @@ class EncDecMaskedTokenPredModel(
                 encoded, encoded_len = self.encoder(audio_signal=features.noisy, length=features.noisy_lengths)
             finally:
                 self.pre_encoder.set_masking_enabled(False)
+            self._mask_lengths = encoded_len
             return encoded, encoded_len, self.pre_encoder.get_current_mask()
         signal, masks = self._masked(features, apply_mask, left, mask)
         encoded, encoded_len = self.encoder(audio_signal=signal, length=features.noisy_lengths)
+        self._mask_lengths = features.noisy_lengths
         return encoded, encoded_len, masks
 
     def _masked(
@@ -204,40 +216,11 @@ class EncDecMaskedTokenPredModel(
         window = {"effective_left_context": left} if getattr(self.mask_processor, "causal", False) else {}
         return self.mask_processor(input_feats=features.noisy, input_lengths=features.noisy_lengths, **window)
 
-    def _tokens(self, features: SpeechFeatures, encoded_len: Tensor) -> Tensor:
-        """Target tokens `[B, K, Q]` of the clean features, once the batch was encoded to `encoded_len` `[B]`."""
-        if self.pre_encoder is None or features.clean is not features.noisy:
-            tokens, _ = self.tokenize(features)
-            return tokens
-        frames = self.pre_encoder.get_current_feat().transpose(1, 2)  # what was just encoded
-        _, tokens = self.quantizer(input_signal=frames, input_lengths=encoded_len)
-        return tokens
-
-    def tokenize(self, features: SpeechFeatures) -> tuple[Tensor, Tensor]:
-        """The tokens of the clean features, without encoding anything.
-
-        Returns:
-            Ids `[B, K, Q]` (`[B, K]` if the config squeezes a single codebook), and how many of the K tokens of each
-            utterance are wholly inside it, `[B]`.
-        """
-        signal, lengths = features.clean, features.clean_lengths
-        if self.pre_encoder is not None:
-            with torch.no_grad():
-                signal, lengths = self.pre_encoder.pre_encode(x=signal.transpose(1, 2), lengths=lengths)
-            signal = signal.transpose(1, 2)
-        _, tokens = self.quantizer(input_signal=signal, input_lengths=lengths)
-        return tokens, lengths // self.quantizer.combine_time_steps
-
     def training_step(self, batch: Any, batch_idx: int = 0) -> dict[str, Any]:
-        """One micro-batch: its loss, and what was masked under its context."""
-        loss, masks = self._training_loss(batch)
-        context = None if self.attention_context is None else self.attention_context.current
-        logs = {
-            "learning_rate": self._optimizer.param_groups[0]["lr"],
-            "global_step": self.trainer.global_step,
-            "train_loss": loss,
-            **mask_logs(self.mask_processor, masks, self._mask_lengths, context),
-        }
+        """One micro-batch: its loss, its terms, and what was masked under its context."""
+        loss, logs = self._training_loss(batch)
+        logs["learning_rate"] = self._optimizer.param_groups[0]["lr"]
+        logs |= {"global_step": self.trainer.global_step, "train_loss": loss}
         if self._codebook_logs is not None:
             logs |= self._codebook_logs.metrics(every=self.trainer.log_every_n_steps)
         return {"loss": loss, "log": logs}
@@ -334,13 +317,11 @@ class EncDecDenoiseMaskedTokenPredModel(
         )
         return self._typed_forward(apply_mask=apply_mask, **arguments)
 
-    def _features(self, **arguments: Tensor) -> SpeechFeatures:
-        clean, clean_lengths = features_of(self.preprocessor, arguments, "input_signal", "processed_signal")
-        if not any("noisy" in name for name in arguments):
+    def _features(self, **inputs: Tensor) -> SpeechFeatures:
+        clean, clean_lengths = features_of(self.preprocessor, inputs, "input_signal", "processed_signal")
+        if not any("noisy" in name for name in inputs):
             return SpeechFeatures.without_noise(clean, clean_lengths)
-        noisy, noisy_lengths = features_of(
-            self.preprocessor, arguments, "noisy_input_signal", "processed_noisy_signal"
-        )
+        noisy, noisy_lengths = features_of(self.preprocessor, inputs, "noisy_input_signal", "processed_noisy_signal")
         return SpeechFeatures(clean, clean_lengths, noisy, noisy_lengths)
 
     def _arguments(self, batch: Any) -> dict[str, Tensor]:

@@ -1,215 +1,178 @@
-"""An encoder whose attention is computed in blocks, against the same encoder with NeMo's masks."""
+"""The encoder: contexts of its config, of training and set by hand; its masks, its local attention, its weights."""
 
 import pytest
 import torch
-from attention_cases import HAS_RC, tiny_encoder
-from torch.utils.checkpoint import checkpoint
 
-from nemo.collections.asr.modules import ConformerEncoder
-from nemo.collections.asr.parts.submodules.blockwise_attention import BlockwiseMask
-from nemo.collections.asr.parts.submodules.blockwise_choice import blockwise_mask
+from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
+from nemo.collections.asr.parts.attention_context import AttentionContext, ContextSampler
+from nemo.collections.asr.parts.utils.streaming_utils import (
+    EncoderStream,
+    set_dynamic_context,
+    sync_masking_context_with_attention,
+)
 
-FRAMES, LENGTHS = 1640, [1640, 900, 8]
-
-
-def features() -> dict[str, torch.Tensor]:
-    torch.manual_seed(1)
-    return {"audio_signal": torch.randn(len(LENGTHS), 8, FRAMES), "length": torch.tensor(LENGTHS)}
+SIZES = dict(feat_in=8, n_layers=1, d_model=8, n_heads=2, subsampling="dw_striding", subsampling_factor=8)
+CONTEXTS = [[3, 0], [6, 0], [-1, 0]]
 
 
-def both(**arguments) -> tuple[ConformerEncoder, ConformerEncoder]:
-    return tiny_encoder(blockwise_attention=False, **arguments), tiny_encoder(blockwise_attention=True, **arguments)
+def make_encoder(seed: int = 0, **options) -> ConformerEncoder:
+    torch.manual_seed(seed)
+    options = dict(subsampling_conv_channels=4, conv_norm_type="layer_norm", att_context_size=CONTEXTS) | options
+    return ConformerEncoder(**SIZES, **options)
 
 
-def outputs_and_gradients(encoder: ConformerEncoder) -> list[torch.Tensor]:
-    output, lengths = encoder(**features())
-    past = torch.arange(output.shape[2]) >= lengths[:, None]
-    output.masked_fill(past[:, None], 0).square().mean().backward()
-    return [output, *(parameter.grad for parameter in encoder.parameters())]
-
-
-def assert_equal_training(theirs: ConformerEncoder, ours: ConformerEncoder) -> None:
-    for one, other in zip(outputs_and_gradients(ours), outputs_and_gradients(theirs), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+CHUNKED = {"att_context_style": "chunked_limited"}
 
 
 @pytest.mark.parametrize(
-    "style, context",
+    ("options", "message"),
     [
-        ("regular", [8, 0]),
-        ("regular", [24, 7]),
-        ("regular", [-1, 0]),
-        ("regular", [-1, -1]),
-        ("chunked_limited", [28, 6]),
-        ("chunked_limited", [-1, 6]),
+        ({"att_context_size": []}, "encoder.att_context_size must .*empty"),
+        ({"att_context_size": [[3, 0], [6, -2]]}, r"encoder.att_context_size\[1\] must .*got \[6, -2\]"),
+        ({"att_context_size": [5, 1], **CHUNKED}, r"encoder.att_context_size must .*got \[5, 1\]"),
+        ({"att_context_size": [8, -1], **CHUNKED}, r"encoder.att_context_size must .*got \[8, -1\].*'regular'"),
+        ({"att_context_probs": [0.5, 0.5]}, r"encoder.att_context_probs must have 3 entries.*got \[0.5, 0.5\]"),
+        ({"self_attention_model": "rel_pos_local_attn"}, "encoder.att_context_size must .*local attention.*got 3"),
+        (
+            {"self_attention_model": "rel_pos_local_attn", "att_context_size": [-1, 4]},
+            r"encoder.att_context_size must .*got \[-1, 4\]",
+        ),
     ],
 )
-def test_training_gives_nemos_outputs_and_gradients(style, context):
-    assert_equal_training(*(encoder.train() for encoder in both(att_context_style=style, att_context_size=context)))
+def test_a_bad_context_of_the_config_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_encoder(**options)
 
 
-@pytest.mark.skipif(not HAS_RC, reason="the installed NeMo has no style chunked_limited_with_rc")
-def test_chunks_with_right_context_give_nemos_outputs():
-    theirs, ours = (encoder.eval() for encoder in both(att_context_style="chunked_limited_with_rc"))
-    for encoder in (theirs, ours):
-        encoder.att_context_size = [28, 7, 3]
-    with torch.no_grad():
-        torch.testing.assert_close(ours(**features())[0], theirs(**features())[0], rtol=0, atol=1e-5)
+def test_the_config_gives_contexts_and_probabilities():
+    encoder = make_encoder(att_context_probs=[0.2, 0.3, 0.5])
+    assert encoder.att_context_size_all == CONTEXTS and encoder.att_context_size == [3, 0]
+    assert encoder.att_context_probs == pytest.approx([0.2, 0.3, 0.5])
+    assert [context.as_list() for context in encoder.context.trained] == CONTEXTS
+    assert encoder.context.evaluation == AttentionContext(3, 0)
+    everything = make_encoder(att_context_size=None)
+    assert everything.att_context_size == [-1, -1] and everything.att_context_probs == [1.0]
 
 
-def test_weights_have_nemos_names():
-    theirs, ours = both()
-    assert list(theirs.state_dict()) == list(ours.state_dict())
+def visible(encoder: ConformerEncoder, frames: int = 9) -> torch.Tensor:
+    """[S, S], whether position i sees position j, where NeMo has chosen the first context."""
+    _, hidden = encoder._create_masks([3, 0], torch.tensor([frames]), frames, None, torch.device("cpu"))
+    return ~hidden[0]
 
 
-def test_layers_are_given_no_mask_of_all_pairs():
-    encoder, masks = tiny_encoder(att_context_size=[8, 0]).eval(), []
-    encoder.layers[0].register_forward_pre_hook(
-        lambda _, args, kwargs: masks.append(kwargs["att_mask"]), with_kwargs=True
+def within(left: int, frames: int = 9) -> torch.Tensor:
+    """The same, computed slowly."""
+    rows = [[j <= i and (left < 0 or i - j <= left) for j in range(frames)] for i in range(frames)]
+    return torch.tensor(rows)
+
+
+def test_the_masks_of_a_training_forward_are_those_of_the_sampled_context():
+    encoder = make_encoder().train()
+    encoder.context.sampler = ContextSampler(CONTEXTS, seed=0)
+    lefts = []
+    for _ in range(12):
+        lefts.append(encoder.context.of_next_forward().left)
+        assert torch.equal(visible(encoder), within(lefts[-1]))
+    assert set(lefts) == {3, 6, -1}
+
+
+def test_a_pinned_context_decides_the_masks_of_training_and_nemos_choice_those_of_evaluation():
+    encoder = make_encoder().train()
+    encoder.context.pin(AttentionContext(5, 0))
+    assert torch.equal(visible(encoder), within(5))
+    assert torch.equal(visible(encoder.eval()), within(3))
+
+
+def test_local_attention_follows_in_layers_and_position_table():
+    wide, narrow = (
+        make_encoder(self_attention_model="rel_pos_local_attn", att_context_size=size).eval()
+        for size in ([12, 4], [6, 2])
     )
-    with torch.no_grad():
-        encoder(**features())
-    assert isinstance(masks[0], BlockwiseMask)
-    assert masks[0].lengths.shape == (len(LENGTHS),)
-
-
-def test_nothing_as_large_as_all_pairs_is_made():
-    """In no operation of forward and backward."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-
-    class Largest(TorchDispatchMode):
-        frames, sizes = 0, ()
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            result = function(*args, **(kwargs or {}))
-            for tensor in tree_leaves(result):
-                if isinstance(tensor, torch.Tensor) and tensor.dim() > 1:
-                    self.sizes = (*self.sizes, tuple(tensor.shape[-2:]))
-            return result
-
-    frames = FRAMES // 8 + 1
-    for setting, expected in ((True, False), (False, True)):
-        encoder = tiny_encoder(att_context_size=[8, 0], blockwise_attention=setting).train()
-        with Largest() as seen:
-            encoder(**features())[0].sum().backward()
-        assert ((frames, frames) in seen.sizes) is expected
-
-
-def test_activation_checkpointing_recomputes_the_same():
-    """With dropout, and with contexts that are sampled: the recomputed forward has the same mask and weights."""
-    gradients = []
-    for recompute in (False, True):
-        encoder = tiny_encoder(att_context_size=[24, 0], dropout_att=0.2).train()
-        if recompute:
-            for layer in encoder.layers:
-                layer.forward = _checkpointed(layer.forward)
-        torch.manual_seed(3)
-        gradients.append(outputs_and_gradients(encoder))
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-
-
-def _checkpointed(forward):
-    return lambda **arguments: checkpoint(forward, use_reentrant=False, **arguments)
-
-
-@pytest.mark.slow
-def test_compiled_layers_give_the_same_and_compile_once_for_all_left_contexts():
-    from torch._dynamo.testing import CompileCounterWithBackend
-
-    counter = CompileCounterWithBackend("aot_eager")
-    theirs, ours = (encoder.eval() for encoder in both())
-    for layer in ours.layers:
-        layer.compile(backend=counter, dynamic=True)
-    for context in ([8, 0], [24, 0], [16, 0], [32, 0], [-1, 0]):
-        theirs.att_context_size = ours.att_context_size = context
-        with torch.no_grad():
-            torch.testing.assert_close(ours(**features())[0], theirs(**features())[0], rtol=0, atol=1e-5)
-    assert counter.frame_count <= 4
-
-
-@pytest.mark.slow
-def test_a_compiled_encoder_gives_what_an_eager_one_gives():
-    theirs, ours = (encoder.eval() for encoder in both(att_context_size=[24, 0]))
-    masks = []
-    ours.layers[0].self_attn.linear_pos.register_forward_pre_hook(lambda _, args: masks.append(args[0].shape[0]))
+    features = {"audio_signal": torch.randn(2, 8, 400), "length": torch.tensor([400, 250])}
     with torch.inference_mode():
-        output = torch.compile(ours, backend="eager")(**features())[0]
-        torch.testing.assert_close(output, theirs(**features())[0], rtol=0, atol=1e-5)
-    assert masks == [25]  # positions of the context alone
+        original, expected = wide(**features)[0], narrow(**features)[0]
+        wide.att_context_size = [6, 2]
+        wide.follow_context_in_local_attention()
+        torch.testing.assert_close(wide(**features)[0], expected)
+    assert (original - expected).abs().max() > 1e-3
+    assert wide.layers[0].self_attn.att_context_size == [6, 2] and wide.pos_enc.pe.shape == narrow.pos_enc.pe.shape
 
 
-@pytest.mark.slow
-def test_compiled_layers_train_as_eager_ones():
-    theirs, ours = (encoder.train() for encoder in both(att_context_size=[24, 0]))
-    for layer in ours.layers:
-        layer.compile(backend="aot_eager", fullgraph=True)
-    assert_equal_training(theirs, ours)
+def test_other_attention_keeps_its_position_table():
+    encoder = make_encoder()
+    table = encoder.pos_enc.pe
+    encoder.follow_context_in_local_attention()
+    assert encoder.pos_enc.pe is table
 
 
-def test_sharded_layers_train_as_whole_ones(tmp_path):
-    """FSDP2: layers are `fully_shard`ed modules, whose class is another."""
-    from torch import distributed
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    theirs, ours = both(att_context_size=[24, 0])
-    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        mesh = init_device_mesh("cpu", (1,))
-        for module in (*ours.layers, ours):
-            fully_shard(module, mesh=mesh)
-        output, _ = ours.train()(**features())
-        output.square().mean().backward()
-        gradients = [parameter.grad.full_tensor() for parameter in ours.parameters()]
-    finally:
-        distributed.destroy_process_group()
-    assert isinstance(blockwise_mask(ours, [24, 0], torch.tensor(LENGTHS), FRAMES), BlockwiseMask)
-    expected, _ = theirs.train()(**features())
-    expected.square().mean().backward()
-    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
-    for one, other in zip(gradients, theirs.parameters(), strict=True):
-        torch.testing.assert_close(one, other.grad, rtol=1e-5, atol=1e-5)
+def nested_weights(encoder: ConformerEncoder) -> dict[str, torch.Tensor]:
+    """Weights as they are saved where masking comes after the convolutions: a wrapper stands around `pre_encode`."""
+    weights = {
+        name.replace("pre_encode.", "pre_encode.pre_encode.") if name.startswith("pre_encode.") else name: value
+        for name, value in encoder.state_dict().items()
+    }
+    return {**weights, "pre_encode.mask_processor.mask_embedding": torch.zeros(8)}
 
 
-def test_autocast_gives_nemos_rounding():
-    theirs, ours = (encoder.eval() for encoder in both(att_context_size=[24, 0]))
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(ours(**features())[0], theirs(**features())[0], rtol=0.05, atol=0.05)
+def test_weights_of_post_conv_masking_load():
+    encoder, pretrained = make_encoder(seed=1), make_encoder(seed=2)
+    expected = pretrained.state_dict()
+    assert not torch.equal(encoder.pre_encode.out.weight, expected["pre_encode.out.weight"])
+    encoder.load_state_dict(nested_weights(pretrained), strict=True)
+    assert all(torch.equal(value, expected[name]) for name, value in encoder.state_dict().items())
 
 
-def test_training_runs_on_the_meta_device_without_reading_values():
-    encoder = tiny_encoder(att_context_size=[24, 0], dropout_att=0.1).to("meta").train()
-    encoder(
-        audio_signal=torch.empty(2, 8, FRAMES, device="meta"),
-        length=torch.empty(2, dtype=torch.long, device="meta"),
-    )[0].sum().backward()
-    assert all(parameter.grad is not None for parameter in encoder.parameters())
+def test_weights_of_post_conv_masking_load_below_a_prefix_and_plain_ones_as_ever():
+    pretrained = make_encoder(seed=2)
+    model = torch.nn.ModuleDict({"encoder": make_encoder(seed=1)})
+    model.load_state_dict({f"encoder.{name}": value for name, value in nested_weights(pretrained).items()})
+    assert torch.equal(model["encoder"].pre_encode.out.weight, pretrained.pre_encode.out.weight)
+    plain = make_encoder(seed=1)
+    plain.load_state_dict(pretrained.state_dict(), strict=True)
+    assert torch.equal(plain.pre_encode.out.weight, pretrained.pre_encode.out.weight)
 
 
-def test_a_streaming_step_gets_nemos_mask():
-    encoder = tiny_encoder(att_context_size=[8, 0]).eval()
-    masks = []
-    encoder.layers[0].register_forward_pre_hook(
-        lambda _, args, kwargs: masks.append(kwargs["att_mask"]), with_kwargs=True
-    )
-    channel, time, lengths = encoder.get_initial_cache_state(batch_size=1)
-    with torch.no_grad():
-        encoder.cache_aware_stream_step(
-            processed_signal=torch.randn(1, 8, 25),
-            processed_signal_length=torch.tensor([25]),
-            cache_last_channel=channel,
-            cache_last_time=time,
-            cache_last_channel_len=lengths,
-        )
-    assert isinstance(masks[0], torch.Tensor)
+@pytest.mark.parametrize("name, size", [("low", [160, 0]), ("very_low", [80, 0])])
+def test_a_presets_name_by_hand_is_the_presets_context(tiny_model, name, size):
+    model = tiny_model().eval()
+    generator = torch.Generator().manual_seed(0)
+    features, lengths = torch.randn(1, 80, 1700, generator=generator), torch.tensor([1700])
+    with torch.inference_mode():
+        model.encoder.att_context_size = size
+        expected, _ = model.encoder(audio_signal=features, length=lengths)
+        model.encoder.att_context_size = [-1, 0]
+        unlimited, _ = model.encoder(audio_signal=features, length=lengths)
+        model.encoder.att_context_size = name
+        encoded, _ = model.encoder(audio_signal=features, length=lengths)
+    torch.testing.assert_close(encoded, expected, rtol=0, atol=0)
+    assert not torch.allclose(encoded, unlimited)
 
 
-@pytest.mark.parametrize("key", [{}, {"blockwise_attention": "auto"}, {"blockwise_attention": False}])
-def test_a_config_may_have_the_key_or_not(key):
-    arguments = {"feat_in": 8, "n_layers": 1, "d_model": 16, "n_heads": 2, "subsampling_conv_channels": 4}
-    encoder = ConformerEncoder.from_config_dict(
-        {"_target_": "nemo.collections.asr.modules.ConformerEncoder", **arguments, **key}
-    )
-    assert encoder.blockwise_attention == key.get("blockwise_attention", "auto")
+def test_a_presets_name_by_hand_holds_in_forwards_and_helpers(tiny_model, audio):
+    model = tiny_model().eval()
+    set_dynamic_context(model, "low")
+    expected = model.forward(*audio, apply_mask=False)[0]
+    model.encoder.att_context_size = "low"
+    torch.testing.assert_close(model.forward(*audio, apply_mask=False)[0], expected)
+    assert sync_masking_context_with_attention(model)
+    assert model.encoder.att_context_size == [160, 0] and model.mask_processor.left_context_size == 160
+    model.encoder.att_context_size = "low"
+    with EncoderStream(model) as stream:
+        assert stream.push(audio[0][0])[0].shape[2] > 0
+
+
+def test_a_presets_name_by_hand_holds_in_training_once_it_is_pinned(tiny_model, audio):
+    model = tiny_model()
+    set_dynamic_context(model, [8, 0])
+    model.encoder.att_context_size = "low"
+    log_probs, *_ = model.train().forward(*audio, apply_mask=True)
+    assert log_probs.isfinite().all() and model.current_att_context == [160, 0]
+
+
+def test_an_unknown_name_by_hand_is_refused_with_the_nearest_one(tiny_model, audio):
+    model = tiny_model().eval()
+    model.encoder.att_context_size = "lwo"
+    with pytest.raises(ValueError, match="encoder.att_context_size must be .*'low'"):
+        model.forward(*audio)
+    with pytest.raises(ValueError, match="encoder.att_context_size must be .*'low'"):
+        model.encoder(audio_signal=torch.zeros(1, 80, 100), length=torch.tensor([100]))

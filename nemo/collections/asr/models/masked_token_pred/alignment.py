@@ -5,10 +5,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from nemo.collections.asr.modules.ssl_modules.target_alignment import resolve_target_shift
+from nemo.collections.asr.modules.ssl_modules.target_alignment import resolve_target_shift, subsampling_target_shift
 from nemo.collections.asr.parts.attention_context import EncoderContext
 
-__all__ = ["align_masking", "check_agreement", "loss_config", "target_shift_of"]
+__all__ = ["align_masking", "check_agreement", "heard_shift_of", "loss_config", "target_shift_of"]
 
 
 def check_agreement(cfg: DictConfig, encoder: nn.Module) -> None:
@@ -86,8 +86,24 @@ def loss_config(cfg: DictConfig, target_shift: int) -> DictConfig:
     return OmegaConf.create({**cfg.loss, "target_shift": target_shift})
 
 
-def align_masking(mask_processor: Any, cfg: DictConfig, context: EncoderContext, after_convolutions: bool) -> None:
+def heard_shift_of(encoder: Any, after_convolutions: bool) -> int:
+    """Encoder frame `k + shift` is the first that has heard all of token `k`, whatever `model.target_shift` says."""
+    if after_convolutions:
+        return 0
+    return subsampling_target_shift(encoder.pre_encode, encoder.subsampling_factor)
+
+
+def align_masking(
+    mask_processor: Any, cfg: DictConfig, context: EncoderContext, after_convolutions: bool, masks: bool = True
+) -> None:
     """Gives the mask processor the encoder's units, and the left context of evaluation.
+
+    Args:
+        mask_processor: as it was built.
+        cfg: the model's config.
+        context: of the encoder.
+        after_convolutions: whether masking comes after the convolutions.
+        masks: whether anything will be masked.
 
     Raises:
         ValueError: a trained left context of 0 with causal masking.
@@ -97,7 +113,7 @@ def align_masking(mask_processor: Any, cfg: DictConfig, context: EncoderContext,
     if not getattr(mask_processor, "causal", False):
         return
     for trained in context.trained:
-        if trained.left == 0:
+        if trained.left == 0 and masks:
             raise ValueError(
                 "encoder.att_context_size must have left contexts above 0 with masking.causal: true, since 0 leaves "
                 f"nothing to mask; got {trained}. Take it out, or set masking.causal: false"

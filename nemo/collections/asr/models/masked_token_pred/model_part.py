@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         mask_processor: Any
         pre_encoder: Any
         training_step: Any
+        objective: Any
+        future_heads: Any
+        future_loss: Any
         _train_dl: Any
 else:
     ModelPart = object

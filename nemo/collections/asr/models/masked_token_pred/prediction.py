@@ -17,8 +17,11 @@ class Prediction(ModelPart):
     def predict_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
         """The encoder's frames of unmasked, clean speech, under `encoder.att_context_size`.
 
-            >>> batches = trainer.predict(model, model.val_dataloader())
-            >>> frames, lengths = batches[0]
+        `trainer.predict(model, data_loader)` gives a list of what this gives for each batch.
+
+            >>> frames, frame_lengths = model.predict_step((audio, lengths))
+            >>> frames.shape[0] == len(frame_lengths) == len(audio)
+            True
 
         Args:
             batch: audio `[B, N]` and its lengths `[B]`, in samples, or a batch of this model's data sets. Noise that

@@ -19,7 +19,8 @@ class ModelFiles(ModelPart):
     def configure_model(self) -> None:
         """Splits the weights over ranks under Lightning's `ModelParallelStrategy` (FSDP2); nothing otherwise."""
         if self.device_mesh is not None and not is_sharded(self):
-            modules = [*self.encoder.layers, self.encoder, self.decoder, self.mask_processor]
+            heads = [] if self.future_heads is None else [self.future_heads]
+            modules = [*self.encoder.layers, self.encoder, self.decoder, self.mask_processor, *heads]
             shard_weights(modules, whole=self, mesh=self.device_mesh)
             register_fsdp_forward_method(self.mask_processor, "write")
 

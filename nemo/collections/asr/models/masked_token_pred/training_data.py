@@ -7,7 +7,13 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
-__all__ = ["SomeBatchRequired", "check_has_utterances", "drops_everything", "utterances_required"]
+__all__ = ["SomeBatchRequired", "check_has_utterances", "drops_everything", "names_data", "utterances_required"]
+
+
+def names_data(config: Mapping[str, Any]) -> bool:
+    """Whether a config of data names any: `manifest_filepath: null` names none, except to Lhotse."""
+    absent = config.get("manifest_filepath", "another key") is None
+    return not absent or bool(config.get("use_lhotse"))
 
 
 def drops_everything(loader: Any, ranks: int) -> bool:

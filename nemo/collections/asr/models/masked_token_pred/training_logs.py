@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from nemo.collections.asr.losses.ssl_losses.future import FutureTargets
 from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss, target_mask, token_predictions
 from nemo.collections.asr.modules.ssl_modules.codebook_health import CodebookHealth
 from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
@@ -57,6 +58,12 @@ class CodebookLogs:
         targets = targets[:, : tokens.shape[1]]
         predictions = token_predictions(log_probs, targets.shape[1], loss.target_shift)
         self.health.update(tokens[:, : targets.shape[1]], predictions, targets)
+        self._updates += 1
+
+    def update_future(self, targets: FutureTargets, predictions: Tensor) -> None:
+        """Counts the targets of future-token prediction, `[F, N, Q]`, each with its predicted id."""
+        ids, counted = targets.ids.flatten(0, 1), targets.counted.flatten(0, 1)
+        self.health.update(ids[None], predictions.flatten(0, 1)[None], counted[None])
         self._updates += 1
 
     def metrics(self, every: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The loss of a training batch: of all frames, or on a CPU of the masked frames alone."""
+"""The loss of a training batch; masked prediction decodes all frames, or on a CPU the masked frames alone."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nemo.collections.asr.losses.ssl_losses.mlm import MLMLoss, MultiMLMLoss
 from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
+from nemo.collections.asr.models.masked_token_pred.training_logs import mask_logs
 from nemo.collections.asr.modules.conv_asr import ConvASRDecoder
 from nemo.collections.asr.modules.ssl_modules.multi_softmax_decoder import MultiSoftmaxDecoder
 
@@ -16,11 +17,22 @@ __all__ = ["TrainingLoss"]
 class TrainingLoss(ModelPart):
     """A mixin of the masked token prediction models."""
 
-    def _training_loss(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """The loss of a batch, and its masks `[B, D, T]`."""
+    def _training_loss(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of a micro-batch, and what to log of it."""
+        if self.objective.predicts_future:
+            return self._objective_loss(batch)
+        loss, masks = self._masked_loss(batch)
+        return loss, self._mask_logs(masks)
+
+    def _masked_loss(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """The loss of masked prediction alone, and the masks `[B, D, T]`."""
         if self._decodes_targets_alone:
             return self._loss_of_targets(*self._encoded_and_tokens(self.speech_features(batch), apply_mask=True))
         return self._loss_of_frames(*self.forward(apply_mask=True, **self._arguments(batch)))
+
+    def _mask_logs(self, masks: Tensor) -> dict[str, Tensor]:
+        context = None if self.attention_context is None else self.attention_context.current
+        return mask_logs(self.mask_processor, masks, self._mask_lengths, context)
 
     @property
     def _decodes_targets_alone(self) -> bool:
@@ -35,6 +47,14 @@ class TrainingLoss(ModelPart):
             and isinstance(self.decoder, (ConvASRDecoder, MultiSoftmaxDecoder))
             and isinstance(self.loss, (MLMLoss, MultiMLMLoss))
         )
+
+    def _loss_of_encoded(
+        self, encoded: Tensor, encoded_len: Tensor, masks: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of masked prediction from the encoder's frames `[B, D, S]`, and the masks."""
+        if self._decodes_targets_alone:
+            return self._loss_of_targets(encoded, encoded_len, masks, tokens)
+        return self._loss_of_frames(self.decoder(encoder_output=encoded), encoded_len, masks, tokens)
 
     def _loss_of_targets(
         self, encoded: Tensor, encoded_len: Tensor, masks: Tensor, tokens: Tensor

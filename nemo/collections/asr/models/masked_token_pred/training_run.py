@@ -13,6 +13,7 @@ from nemo.collections.asr.models.masked_token_pred.training_data import (
     SomeBatchRequired,
     check_has_utterances,
     drops_everything,
+    names_data,
     utterances_required,
 )
 from nemo.utils import logging
@@ -28,11 +29,15 @@ class TrainingRun(ModelPart):
         return [*super().configure_callbacks(), SomeBatchRequired(), LastValidation(), InterruptedRun()]
 
     def setup_training_data(self, train_data_config: DictConfig | Mapping[str, Any]) -> None:
-        """Makes the data loader of training. A batch that `drop_last` would drop is kept where it is the only one.
+        """Makes the data loader of training; none where `manifest_filepath` is null.
+
+        A batch that `drop_last` would drop is kept where it is the only one.
 
         Raises:
             ValueError: no utterance is left.
         """
+        if not names_data(train_data_config):
+            return
         with utterances_required("model.train_ds", train_data_config):
             super().setup_training_data(train_data_config)
         check_has_utterances("model.train_ds", train_data_config, self._train_dl)
@@ -44,13 +49,26 @@ class TrainingRun(ModelPart):
             config = OmegaConf.merge(train_data_config, {"drop_last": False})
             self._train_dl = self._setup_dataloader_from_config(config=config)
 
+    def train_dataloader(self) -> Any:
+        """The data loader of training.
+
+        Raises:
+            ValueError: the config names no data to train on.
+        """
+        if self._train_dl is None:
+            raise ValueError(
+                "model.train_ds must name the data to train on, by manifest_filepath or with use_lhotse; got "
+                f"{self.cfg.get('train_ds') and 'manifest_filepath=null'}"
+            )
+        return super().train_dataloader()
+
     def setup_validation_data(self, val_data_config: DictConfig | Mapping[str, Any]) -> None:
         """Makes the data loader of validation; none where `manifest_filepath` is null.
 
         Raises:
             ValueError: no utterance is left.
         """
-        if "manifest_filepath" in val_data_config and not _names_data(val_data_config):
+        if not names_data(val_data_config):
             logging.info("model.validation_ds names no data (manifest_filepath is null): there is no validation.")
             return
         super().setup_validation_data(val_data_config)
@@ -61,7 +79,7 @@ class TrainingRun(ModelPart):
         optim_config: DictConfig | Mapping[str, Any] | None = None,
         optim_kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Makes optimizer and scheduler.
+        """Makes optimizer and scheduler; no scheduler where `model.optim.sched` is null.
 
         Raises:
             ValueError: `model.optim` has options that they do not take.
@@ -69,8 +87,6 @@ class TrainingRun(ModelPart):
         config = self.cfg.get("optim") if optim_config is None else optim_config
         if config is not None:
             check_optimization(config)
+            if config.get("sched", "absent") is None:  # NeMo takes its absence only
+                optim_config = OmegaConf.create({str(key): value for key, value in config.items() if key != "sched"})
         return super().setup_optimization(optim_config, optim_kwargs)
-
-
-def _names_data(config: DictConfig | Mapping[str, Any]) -> bool:
-    return config.get("manifest_filepath") is not None or bool(config.get("use_lhotse"))

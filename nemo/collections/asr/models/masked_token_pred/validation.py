@@ -11,7 +11,9 @@ from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from nemo.collections.asr.models.masked_token_pred.model_part import ModelPart
+from nemo.collections.asr.models.masked_token_pred.objective_totals import ObjectiveTotals
 from nemo.collections.asr.models.masked_token_pred.speech_features import SpeechFeatures
+from nemo.collections.asr.models.masked_token_pred.token_baselines import Baselines, TokenCounts
 from nemo.collections.asr.parts.attention_context import AttentionContext, ContextTotals
 from nemo.collections.asr.parts.utils.repeatable_data import make_repeatable
 from nemo.utils import logging
@@ -20,7 +22,10 @@ __all__ = ["ContextValidation"]
 
 
 class ContextValidation(ModelPart):
-    """A mixin of the masked token prediction models: `val_loss`, and `val_loss_80_0`, `val_acc_80_0`, ..."""
+    """A mixin of the masked token prediction models: `val_loss`, and `val_loss_80_0`, `val_acc_80_0`, ...
+
+    With future-token prediction also `val_masked_loss_80_0`, `val_future_loss_80_0`, `val_future_acc_step1_80_0`, ...
+    """
 
     _validation_contexts: tuple[AttentionContext, ...] | None = None
 
@@ -107,12 +112,34 @@ class ContextValidation(ModelPart):
         """Loss and accuracy of one batch under every validation context, all on the same mask.
 
         Returns:
-            `{mode}_loss`, the mean over the contexts, and `{mode}_totals`, a `ContextTotals` to add up.
+            `{mode}_loss`, the mean over the contexts; and to add up: `{mode}_totals`, the `ContextTotals` of masked
+            prediction, `{mode}_future_totals`, the `FutureTotals` (each None without its term), and `{mode}_tokens`,
+            `TokenCounts`.
         """
         features = self.speech_features(batch)
+        apply_mask = apply_mask and self.objective.masks
         mask = self.evaluation_mask(features, batch_idx, dataloader_idx) if apply_mask else None
-        totals = self.evaluate_contexts(features, mask)
-        return {f"{mode}_loss": totals.mean_loss, f"{mode}_totals": totals}
+        totals = self.evaluate_objective(features, mask)
+        tokens = TokenCounts(self.quantizer.num_classes, lags=self.objective.steps)
+        tokens.add(*self.tokenize(features))
+        parts = {"totals": totals.masked, "future_totals": totals.future, "tokens": tokens}
+        return {f"{mode}_loss": totals.mean_loss, **{f"{mode}_{name}": part for name, part in parts.items()}}
+
+    def evaluate_objective(
+        self,
+        features: SpeechFeatures,
+        mask: Tensor | None = None,
+        contexts: Sequence[AttentionContext | None] | None = None,
+    ) -> ObjectiveTotals:
+        """The terms of the objective under several contexts; arguments as for `evaluate_contexts`.
+
+        Future tokens are predicted from masked features where training does so (`one_forward`), else from clean ones.
+        """
+        masked = self.evaluate_contexts(features, mask, contexts) if self.objective.masks else None
+        if not self.objective.predicts_future:
+            return ObjectiveTotals(self.objective, masked, None)
+        mask = mask if self.objective.combination == "one_forward" else None
+        return ObjectiveTotals(self.objective, masked, self.evaluate_future(features, mask, contexts))
 
     def validation_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> dict[str, Any]:
         """Evaluates a batch under every validation context."""
@@ -137,15 +164,15 @@ class ContextValidation(ModelPart):
     def on_train_start(self) -> None:
         """Forgets the figures of the sanity check."""
         super().on_train_start()
-        self._last_validation: dict[int, ContextTotals] = {}
+        self._last_validation: dict[int, tuple[ObjectiveTotals, Baselines | None]] = {}
 
     def on_train_end(self) -> None:
         """Logs a table of the last validation, for each dataloader and context."""
         super().on_train_end()
-        for dataloader_idx, totals in self._last_validation.items():
+        for dataloader_idx, (totals, baselines) in self._last_validation.items():
             several = len(self._last_validation) > 1
             name = f" ({self.get_validation_dataloader_prefix(dataloader_idx).rstrip('_')})" if several else ""
-            logging.info(f"Validation by attention context{name}:\n{totals.table()}")
+            logging.info(f"Validation by attention context{name}:\n{totals.table(baselines)}")
 
     def val_dataloader(self) -> Any:
         """The dataloaders of validation. Their noise is the same in every epoch, and not taken from training's."""
@@ -163,15 +190,27 @@ class ContextValidation(ModelPart):
         self._test_dl = self._setup_dataloader_from_config(config=test_data_config)
 
     def _epoch_end(self, outputs: list[dict[str, Any]], mode: str, dataloader_idx: int) -> dict[str, Any]:
-        totals = ContextTotals.sum([output[f"{mode}_totals"] for output in outputs]).reduced_over_ranks()
+        by_batch = [
+            ObjectiveTotals(self.objective, output[f"{mode}_totals"], output[f"{mode}_future_totals"])
+            for output in outputs
+        ]
+        totals = ObjectiveTotals.sum(by_batch).reduced_over_ranks()
+        logs: dict[str, Any] = totals.metrics(mode)
+        baselines = self._baselines([output[f"{mode}_tokens"] for output in outputs])
         if not totals.has_targets:
             logging.warning(f"Epoch {self.current_epoch} had no target to evaluate, so {mode}_loss is logged as NaN.")
-        elif mode == "val":
-            self._last_validation[dataloader_idx] = totals
-        logs = totals.metrics(mode)
-        if not totals.has_targets:
             logs = {name: torch.full_like(value, math.nan) for name, value in logs.items()}
+        elif mode == "val":
+            self._last_validation[dataloader_idx] = totals, baselines
+        if baselines is not None and self.objective.predicts_future:
+            logs |= baselines.metrics(mode)
         return {f"{mode}_loss": logs[f"{mode}_loss"], "log": logs}
+
+    def _baselines(self, counts: list[TokenCounts]) -> Baselines | None:
+        first, *others = counts
+        for other in others:
+            first.merge(other)
+        return first.over_ranks().baselines()
 
 
 def _append(outputs: list, metrics: dict[str, Any], dataloader_idx: int) -> None:

@@ -147,6 +147,22 @@ class RandomProjectionVectorQuantizer(NemoRandomProjectionVectorQuantizer):
             xq, xid = xq.squeeze(-1), xid.squeeze(-1)
         return xq, xid
 
+    @torch.no_grad()
+    def stacked(self, input_signal: Tensor, input_lengths: Tensor | None = None) -> Tensor:
+        """The vectors that are projected: normalised frames, stacked. Arguments and errors as for `forward`.
+
+        Returns:
+            float64 `[B, K, combine_time_steps * D]`. With `layer_norm`, which leaves out its division here, they are
+            unit vectors.
+        """
+        frames = input_signal if self.time_ahead else input_signal.transpose(1, 2)
+        self._check(frames, input_lengths)
+        if self.normalize == "per_feature":
+            frames, scale = centre(frames, ValidFrames.of(frames, input_lengths))
+            frames = frames / scale
+        vectors = self._stack(frames)
+        return F.normalize(vectors, dim=-1) if self.normalize == "layer_norm" else vectors
+
     def _check(self, frames: Tensor, lengths: Tensor | None) -> None:
         batch, num_frames, channels = frames.shape
         if channels != self.feat_in:

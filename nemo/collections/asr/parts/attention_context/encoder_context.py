@@ -57,6 +57,10 @@ class EncoderContext:
         """Samples the contexts of training; None leaves that to NeMo."""
         self.current: AttentionContext | None = None
         """The context of the last forward or micro-batch; None before the first."""
+        self.remainder = 0.0
+        """What the sample of the last forward or micro-batch can still choose: `ContextSampler.remainder_at`."""
+        self.chooses_tasks = False
+        """Whether the model chooses by `remainder`: then each training forward is counted, with one context too."""
         self._of_batch: AttentionContext | None = None
         self._sampled: AttentionContext | None = None
 
@@ -136,7 +140,7 @@ class EncoderContext:
 
     def begin_batch(self) -> AttentionContext:
         """Samples the context of a micro-batch. All of its training forwards use it, until `end_batch`."""
-        self._of_batch = self.training_sampler.next()
+        self._of_batch = self._next()
         self._sampled = self._of_batch if self._samples else None
         self.current = self._sampled or self.evaluation
         return self.current
@@ -151,9 +155,15 @@ class EncoderContext:
         A training forward outside of a micro-batch samples one, and counts it.
         """
         samples = self.encoder.training and self._samples
-        self._sampled = (self._of_batch or self.training_sampler.next()) if samples else None
+        counts = samples or (self.encoder.training and self.chooses_tasks)
+        chosen = (self._of_batch or self._next()) if counts else None
+        self._sampled = chosen if samples else None
         self.current = self._sampled or self.evaluation
         return self.current
+
+    def _next(self) -> AttentionContext:
+        self.remainder = self.training_sampler.remainder_at(self.training_sampler.count)
+        return self.training_sampler.next()
 
     @property
     def _samples(self) -> bool:

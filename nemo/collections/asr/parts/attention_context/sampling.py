@@ -51,9 +51,23 @@ class ContextSampler:
 
     def at(self, count: int) -> AttentionContext:
         """The context of batch number `count`, whatever was chosen before."""
+        return self.contexts[bisect_right(self._cumulative, self._uniform(count))]
+
+    def remainder_at(self, count: int) -> float:
+        """What the sample of batch number `count` can still choose, after the context.
+
+        It is where the sample lies between the bounds of its context: uniform in [0, 1), and independent of the
+        context.
+        """
+        uniform = self._uniform(count)
+        index = bisect_right(self._cumulative, uniform)
+        first = self._cumulative[index - 1] if index else 0.0
+        # Rounding could give 1 where the bounds are close.
+        return min((uniform - first) / (self._cumulative[index] - first), 1 - 2.0**-53)
+
+    def _uniform(self, count: int) -> float:
         digest = hashlib.blake2b(f"{self.seed}:{count}".encode(), digest_size=8).digest()
-        uniform = (int.from_bytes(digest, "big") >> 11) * 2.0**-53
-        return self.contexts[bisect_right(self._cumulative, uniform)]
+        return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
 
     def next(self) -> AttentionContext:
         """The context of the next batch; counts it."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nemo.collections.asr.parts.preprocessing.features import FilterbankFeatures
+from nemo.collections.asr.parts.preprocessing.fixed_statistics import fixed_statistics, normalize_by
 from nemo.collections.asr.parts.streaming.audio_input import check_audio, check_finite, check_lengths, silence_past
 from nemo.collections.asr.parts.streaming.ragged_queue import RaggedQueue
 from nemo.collections.asr.parts.utils.checks import check_whole_number
@@ -32,7 +33,8 @@ class OnlineFeatures:
         >>> frames, lengths = features.finish()
 
     Args:
-        preprocessor: an `AudioToMelSpectrogramPreprocessor` with `normalize: "NA"`.
+        preprocessor: an `AudioToMelSpectrogramPreprocessor` with `normalize: "NA"`, or with fixed statistics,
+            `normalize: {fixed_mean: [...], fixed_std: [...]}`.
         batch_size: streams that run side by side.
         device: where to compute; None for the preprocessor's own device.
 
@@ -56,6 +58,7 @@ class OnlineFeatures:
         self._padding = ((featurizer.n_fft - size) // 2, featurizer.n_fft - size - (featurizer.n_fft - size) // 2)
         self._window = F.pad(featurizer.window.to(self.device, torch.float32), self._padding)
         self._filters = featurizer.fb[0].to(self.device, torch.float32)
+        self._statistics = fixed_statistics(featurizer.normalize, len(self._filters))
         left = featurizer.n_fft // 2 - self._padding[0]
         self.lookahead_samples = max(size - left, self.hop)
         """Samples after the centre of a frame that must have arrived before the frame is returned."""
@@ -170,10 +173,10 @@ class OnlineFeatures:
         if settings.mag_power != 2.0:
             power = power.pow(settings.mag_power / 2)
         mel = torch.matmul(self._filters, power)
-        if not settings.log:
-            return mel
-        guard = settings.log_zero_guard_value_fn(mel)
-        return torch.log(mel + guard if settings.log_zero_guard_type == "add" else torch.clamp(mel, min=guard))
+        if settings.log:
+            guard = settings.log_zero_guard_value_fn(mel)
+            mel = torch.log(mel + guard if settings.log_zero_guard_type == "add" else torch.clamp(mel, min=guard))
+        return mel if self._statistics is None else normalize_by(self._statistics, mel)
 
     def _checked(self, audio: Any, lengths: Any) -> tuple[Tensor, np.ndarray]:
         """The samples as float32 `[B, N]`, zero past each length, and the lengths; or an error."""
@@ -210,10 +213,12 @@ def _check_preprocessor(preprocessor: nn.Module) -> None:
         raise TypeError(
             f"preprocessor must be an AudioToMelSpectrogramPreprocessor; got {type(preprocessor).__name__}"
         )
-    if settings.normalize not in (None, "", "NA"):
+    fixed = fixed_statistics(settings.normalize, settings.nfilt) is not None
+    if not fixed and settings.normalize not in (None, "", "NA"):
         raise ValueError(
-            f"preprocessor.normalize must be 'NA' in a stream; got {settings.normalize!r}, which takes mean and "
-            'variance from the whole signal. Train the model with normalize: "NA"'
+            "preprocessor.normalize must be 'NA', or fixed_mean and fixed_std, in a stream; got "
+            f"{settings.normalize!r}, which takes mean and variance from the whole signal. Train the model with "
+            'normalize: "NA" or with fixed statistics'
         )
     if settings.exact_pad:
         raise ValueError(

@@ -24,7 +24,7 @@ def check_whole_number(
         TypeError: `value` is a bool, a float or anything else that is no whole number.
         ValueError: `value` is out of bounds.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if not _is_whole(value):
         allowed = allowed or f"a whole number{_bounds(minimum, maximum)}"
         raise TypeError(f"{name} must be {allowed}; got {value!r} of type {type(value).__name__}")
     number = int(value)
@@ -62,6 +62,10 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
     return value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _bounds(minimum: float | None, maximum: float | None) -> str:

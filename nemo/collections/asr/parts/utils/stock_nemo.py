@@ -25,7 +25,7 @@ def stock_config(cfg: DictConfig) -> DictConfig:
             for key in keys:
                 if isinstance(cfg.get(section), DictConfig):
                     cfg[section].pop(key, None)
-        for key in ("target_shift", "context_seed", "context_presets"):
+        for key in ("target_shift", "context_seed", "context_presets", "objective", "fitted_targets"):
             cfg.pop(key, None)
         probabilities = cfg.get("encoder", {}).get("att_context_probs")
         if probabilities is not None and sum(probabilities) != 1:
@@ -59,15 +59,20 @@ def save_for_stock_nemo(model: ModelPT, path: str | os.PathLike) -> None:
     """Writes a `.nemo` file that restores on NeMo without this patch: the same weights, without the new config keys.
 
     On NeMo's side masking then ignores the attention context, and tokens are made of features that are not normalised.
-    The encoder is the same.
+    The encoder is the same. Heads of future-token prediction are left out.
 
     Args:
         model: any NeMo model; it is not changed.
         path: where to write; it must end in `.nemo`.
     """
     written = model._cfg
+    heads = getattr(model, "future_heads", None)
     model._cfg = stock_config(_without_ranges(model))
     try:
+        if heads is not None:
+            model.future_heads = None
         model.save_to(str(path))
     finally:
         model._cfg = written
+        if heads is not None:
+            model.future_heads = heads

@@ -7,3 +7,4 @@ from nemo.collections.asr.parts.attention_context.helpers import (  # noqa: F401
     sync_masking_context_with_attention,
 )
 from nemo.collections.asr.parts.streaming.encoder_stream import EncoderStream  # noqa: F401  this module's interface
+from nemo.collections.asr.parts.streaming.offline import encode  # noqa: F401  this module's interface

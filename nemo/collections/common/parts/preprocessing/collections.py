@@ -11,8 +11,9 @@ from nemo.utils import logging
 # Data loaders send their data to spawned workers by pickle, which finds a class by its module and qualified name. NeMo
 # keeps these named tuples as attributes of their lists.
 for _owner in [value for value in globals().values() if isinstance(value, type) and issubclass(value, _Collection)]:
-    if _owner.__dict__.get("OUTPUT_TYPE") is not None:
-        _owner.OUTPUT_TYPE.__qualname__ = f"{_owner.__qualname__}.OUTPUT_TYPE"
+    _output_type = _owner.__dict__.get("OUTPUT_TYPE")
+    if _output_type is not None:
+        _output_type.__qualname__ = f"{_owner.__qualname__}.OUTPUT_TYPE"
 
 
 def _with_dropped_utterances_logged(init: Callable) -> Callable:

@@ -59,6 +59,7 @@ def test_a_run_shorter_than_the_interval_of_validation_has_figures_a_model_and_r
     assert [steps_in(file) for file in again.last] == [4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, validations",
     [
@@ -91,9 +92,7 @@ def test_the_last_validation_leaves_the_intervals_as_they_were(recipe):
     "without",
     [
         "+trainer.limit_val_batches=0",
-        "model.validation_ds=null",
         "~model.validation_ds",
-        "model.validation_ds.manifest_filepath=null",
     ],
 )
 def test_a_run_without_validation_leaves_a_checkpoint_too(recipe, without):
@@ -120,6 +119,7 @@ def test_one_utterance_trains(recipe):
     assert run.steps == 2 and run.validations == 1 and len(run.nemo) == 1
 
 
+@pytest.mark.slow
 class TestAnInterruptedRun:
     OPTIONS = ("trainer.max_steps=6", "model.train_ds.batch_size=5", "trainer.val_check_interval=4")
 

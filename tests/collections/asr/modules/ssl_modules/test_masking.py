@@ -501,3 +501,13 @@ def test_every_argument_of_nemo_s_class_is_taken_in_the_same_place():
     ours = list(inspect.signature(RandomBlockMasking).parameters.values())
     theirs = list(inspect.signature(NemoRandomBlockMasking).parameters.values())
     assert [(p.name, p.default) for p in ours[: len(theirs)]] == [(p.name, p.default) for p in theirs]
+
+
+def test_masked_features_take_the_mask_value_under_the_key_of_the_random_embedding():
+    """Log-mels without normalisation have a mean near -10; the random embedding lies around 0."""
+    masking = RandomBlockMasking(feat_in=4, mask_prob=0.3, block_size=2, mask_value=-10.0, causal=True)
+    assert masking.state_dict().keys() == RandomBlockMasking(feat_in=4).state_dict().keys()
+    features = torch.randn(2, 4, 50)
+    masked, masks = masking(input_feats=features, input_lengths=torch.tensor([50, 40]))
+    assert 0 < masks.sum() and (masked[masks.bool()] == -10).all()
+    assert torch.equal(masked[~masks.bool()], features[~masks.bool()])

@@ -115,3 +115,26 @@ def test_the_context_of_an_evaluation_is_put_back_on_an_error(context):
         assert context.evaluation == AttentionContext(16, 0)
         raise RuntimeError("on purpose")
     assert context.encoder.att_context_size == [8, 0]
+
+
+def test_the_remainder_is_that_of_the_last_sample(context):
+    for count in range(3):
+        context.of_next_forward()
+        assert context.remainder == context.sampler.remainder_at(count)
+    context.begin_batch()
+    assert context.remainder == context.sampler.remainder_at(3)
+    context.of_next_forward()
+    assert context.remainder == context.sampler.remainder_at(3)
+    context.end_batch()
+
+
+def test_where_tasks_are_chosen_forwards_under_a_pinned_context_are_counted_too(context):
+    context.pin(AttentionContext(8, 0))
+    context.of_next_forward()
+    assert context.sampler.count == 0
+    context.chooses_tasks = True
+    assert context.of_next_forward() == AttentionContext(8, 0)
+    assert context.sampler.count == 1 and context.remainder == context.sampler.remainder_at(0)
+    context.encoder.training = False
+    context.of_next_forward()
+    assert context.sampler.count == 1

@@ -88,3 +88,22 @@ def test_no_contexts_and_a_bad_seed_are_refused():
         ContextSampler([])
     with pytest.raises(TypeError, match="seed must be a whole number; got 1.5"):
         ContextSampler([[1, 0]], seed=1.5)
+
+
+def test_contexts_of_a_seed_are_those_of_version_0_1_0():
+    sampler = ContextSampler([[80, 0], [160, 0], [-1, 0]], seed=3)
+    places = [sampler.contexts.index(sampler.at(count)) for count in range(24)]
+    assert places == [1, 0, 2, 1, 0, 2, 0, 2, 1, 1, 2, 0, 1, 1, 1, 0, 2, 2, 2, 2, 0, 0, 2, 1]
+
+
+def test_what_is_left_of_a_sample_is_uniform_whatever_the_context():
+    sampler = ContextSampler([[80, 0], [160, 0], [-1, 0], [8, 0]], probabilities=[0.5, 0.3, 0.2, 0.0], seed=5)
+    left = {context: [] for context in sampler.contexts}
+    for count in range(6000):
+        left[sampler.at(count)].append(sampler.remainder_at(count))
+    assert [len(values) > 1000 for values in left.values()] == [True, True, True, False]
+    for values in list(left.values())[:3]:
+        assert all(0 <= value < 1 for value in values)
+        for bound in (0.1, 0.5, 0.9):
+            assert sum(value < bound for value in values) / len(values) == pytest.approx(bound, abs=0.05)
+    assert sampler.remainder_at(7) == sampler.remainder_at(7) and sampler.count == 0

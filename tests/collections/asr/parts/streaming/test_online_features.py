@@ -116,6 +116,8 @@ def test_any_cuts_of_any_lengths_give_the_frames_of_the_whole_signal(lengths, cu
         dict(window="hamming", n_fft=1024, window_size=0.032),
         dict(window_size=0.0101, window_stride=0.0137, n_fft=256),
         dict(normalize=None, features=64, lowfreq=100, highfreq=7000),
+        dict(normalize={"fixed_mean": [-9.0 + 0.1 * n for n in range(80)], "fixed_std": [3.0 + n for n in range(80)]}),
+        dict(normalize={"fixed_mean": [0.5] * 80, "fixed_std": [2.0] * 80}, log=False),
         dict(sample_rate=8000, n_fft=256),
     ],
     ids=str,
@@ -201,8 +203,14 @@ def test_frames_follow_the_type_of_the_model():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (dict(normalize="per_feature"), "normalize must be 'NA' in a stream; got 'per_feature'.*whole signal"),
-        (dict(normalize="all_features"), "normalize must be 'NA' in a stream; got 'all_features'"),
+        (
+            dict(normalize="per_feature"),
+            "normalize must be 'NA', or fixed_mean and fixed_std, in a stream; got 'per_feature'.*whole signal",
+        ),
+        (
+            dict(normalize="all_features"),
+            "normalize must be 'NA', or fixed_mean and fixed_std, in a stream; got 'all_features'",
+        ),
         (dict(exact_pad=True), "exact_pad must be false in a stream; got true"),
         (dict(frame_splicing=3), "frame_splicing must be 1 in a stream; got 3"),
     ],

@@ -43,7 +43,8 @@ torch.save(encoded, answers)
 
 @pytest.mark.slow
 def test_stock_nemo_restores_the_file_and_starts_asr_from_it(tiny_model, audio, tmp_path):
-    model = tiny_model({"encoder.att_context_probs": [0.2, 0.3, 0.5000001]}).eval()
+    objective = {"masked": 1, "future": 1}
+    model = tiny_model({"encoder.att_context_probs": [0.2, 0.3, 0.5000001], "objective": objective}).eval()
     written = OmegaConf.to_yaml(model.cfg)
     file, answers = tmp_path / "stock.nemo", tmp_path / "encoded.pt"
     save_for_stock_nemo(model, file)
@@ -63,6 +64,18 @@ def test_stock_nemo_restores_the_file_and_starts_asr_from_it(tiny_model, audio, 
     restored, asr = torch.load(answers)
     torch.testing.assert_close(restored, expected)
     torch.testing.assert_close(asr, expected)
+
+
+def test_heads_and_objective_are_left_out_and_the_model_keeps_them(tiny_model, audio, tmp_path):
+    objective = {"objective": {"masked": 0, "future": 1}, "num_books": 2}
+    model = tiny_model(objective)
+    keys, heads = list(model.state_dict()), model.future_heads
+    save_for_stock_nemo(model, tmp_path / "stock.nemo")
+    assert model.future_heads is heads and list(model.state_dict()) == keys and "objective" in model.cfg
+    restored = EncDecDenoiseMaskedTokenPredModel.restore_from(str(tmp_path / "stock.nemo"))
+    assert "objective" not in restored.cfg and restored.future_heads is None
+    assert list(restored.state_dict()) == [key for key in keys if not key.startswith("future_heads")]
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in restored.state_dict().items())
 
 
 def test_the_weights_are_untouched_and_the_patch_restores_the_file_too(tiny_model, tmp_path):

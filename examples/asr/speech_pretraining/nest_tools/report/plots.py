@@ -1,13 +1,9 @@
-"""Pictures of what an encoder sees of an utterance, and of what masking hides from it.
-
-Everything here is in seconds and knows nothing of models: `context_report.py` measures, this draws.
-"""
+"""Pictures of what an encoder sees of an utterance, and of what masking hides from it."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -17,15 +13,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from nest_tools.command import written_whole
+from nest_tools.report.picture_data import ContextView, Interval, SampledMask, Spectrogram
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 # Okabe and Ito's colours can be told apart with any kind of colour vision. ("Color Universal Design", 2008.)
-LAYER, STACK, HIDDEN, BLIND, WINDOW = "#000000", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"
+LAYER, STACK, MASKED, BLIND, WINDOW = "#000000", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"
 WINDOW_STRENGTH = 0.55
 """The window is a background, and so paler than what lies on it."""
 MASK_STRENGTH = 0.85
 """How much a mask covers the spectrogram."""
 OUTSIDE = "#E9E9E9"
 
-STYLE = {
+STYLE: "dict[RcKeyType, Any]" = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -44,72 +46,9 @@ WIDTH = 9.0
 DPI = 160
 
 
-class Interval(NamedTuple):
-    """From `start` to `end`, in seconds of the utterance; either may lie outside of it, or be infinite."""
-
-    start: float
-    end: float
-
-    def within(self, seconds: float) -> "Interval":
-        """The part of it that lies in an utterance of that length; empty parts begin where they end."""
-        start = min(max(self.start, 0.0), seconds)
-        return Interval(start, max(start, min(self.end, seconds)))
-
-
-@dataclass(frozen=True)
-class Spectrogram:
-    """An utterance to draw on."""
-
-    name: str
-    log_mel: np.ndarray
-    """[D, T]."""
-    frame_seconds: float
-
-    @property
-    def seconds(self) -> float:
-        """The length of the utterance."""
-        return self.log_mel.shape[1] * self.frame_seconds
-
-
-@dataclass(frozen=True)
-class DrawnMask:
-    """One mask of one utterance."""
-
-    hidden: Sequence[Interval]
-    """What is masked."""
-    blind: Sequence[Interval]
-    """The part of it that is a target for which one layer shows no other frame."""
-    window: Interval
-    """Where masking could happen."""
-    masked_fraction: float
-    targets: int
-    blind_targets: int
-
-
-@dataclass(frozen=True)
-class ContextView:
-    """All that a picture of one context shows, seen from one encoder frame."""
-
-    context: str
-    """`[80, 0]`."""
-    presets: Sequence[str]
-    """Names of that context."""
-    layers: int
-    frame: Interval
-    """That encoder frame, the position."""
-    layer: Interval
-    """What one attention layer sees from there."""
-    stack: Interval
-    """What all layers, their convolutions and the subsampling reach from there."""
-    masks: dict[str, DrawnMask] = field(default_factory=dict)
-    """One for each way of masking, by its name."""
-    shown: str | None = None
-    """The way of masking whose mask lies over the spectrogram."""
-
-
-def draw_context(speech: Spectrogram, view: ContextView, file: Path) -> None:
+def plot_context(speech: Spectrogram, view: ContextView, file: Path) -> None:
     """Writes a PNG of one context: its reach, the spectrogram with one mask, and the masks of all ways below."""
-    bars = _reach_bars(view)
+    bars = _visible_bars(view)
     heights = [0.26 * len(bars), 2.2] + ([0.3 * len(view.masks) + 0.1] if view.masks else [])
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, sum(heights) + 1.3), dpi=DPI, layout="constrained")
@@ -117,11 +56,11 @@ def draw_context(speech: Spectrogram, view: ContextView, file: Path) -> None:
         names = f" ({', '.join(view.presets)})" if view.presets else ""
         title = f"Attention context {view.context}{names}, utterance {speech.name}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        _draw_bars(axes[0], speech.seconds, bars)
-        _draw_spectrogram(axes[1], speech, view, view.masks.get(view.shown))
+        _plot_bars(axes[0], speech.seconds, bars)
+        _plot_spectrogram(axes[1], speech, view, view.masks.get(view.shown) if view.shown else None)
         if view.masks:
             _beside(axes[1], speech.log_mel.shape[0] / 2, 0.02, f"mask shown:\n{view.shown}")
-            _draw_lanes(axes[2], speech.seconds, view)
+            _plot_lanes(axes[2], speech.seconds, view)
         axes[-1].set_xlabel("Time (s)")
         axes[-1].set_xlim(0, speech.seconds)
         edges = [
@@ -129,10 +68,12 @@ def draw_context(speech: Spectrogram, view: ContextView, file: Path) -> None:
             Line2D([], [], color=STACK, linestyle="--", linewidth=1.4, label=f"edge of all {view.layers} layers"),
         ]
         figure.legend(handles=[_POSITION, *edges, *(_MASK_COLOURS if view.masks else [])], **_BELOW)
-        figure.savefig(file)
+        _save(figure, file)
 
 
-def draw_side_by_side(speech: Spectrogram, views: Sequence[ContextView], columns: dict[str, str], file: Path) -> None:
+def plot_side_by_side(
+    speech: Spectrogram, views: Sequence[ContextView], columns: Mapping[str, str], file: Path
+) -> None:
     """Writes a PNG with a row for each context and a column for each of some ways of masking.
 
     Args:
@@ -145,7 +86,7 @@ def draw_side_by_side(speech: Spectrogram, views: Sequence[ContextView], columns
         grid = figure.subplots(len(views), len(columns), sharex=True, sharey=True, squeeze=False)
         for row, view in zip(grid, views, strict=True):
             for axes, way in zip(row, columns, strict=True):
-                _draw_cell(axes, speech, view, view.masks.get(way))
+                _plot_cell(axes, speech, view, view.masks.get(way))
             label = "\n".join([view.context, *view.presets])
             row[0].set_ylabel(label, rotation=0, ha="right", va="center")
         for axes, heading in zip(grid[0], columns.values(), strict=True):
@@ -158,7 +99,12 @@ def draw_side_by_side(speech: Spectrogram, views: Sequence[ContextView], columns
             Patch(color=STACK, label=f"all {views[0].layers} layers see"),
         ]
         figure.legend(handles=[_POSITION, *seen, *(_MASK_COLOURS if views[0].masks else [])], **_BELOW)
-        figure.savefig(file)
+        _save(figure, file)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    with written_whole(file) as temporary:
+        figure.savefig(temporary)
 
 
 class _Bar(NamedTuple):
@@ -168,15 +114,15 @@ class _Bar(NamedTuple):
     length: str
 
 
-def _reach_bars(view: ContextView) -> list[_Bar]:
+def _visible_bars(view: ContextView) -> list[_Bar]:
     """What is seen from the view's encoder frame."""
     return [
-        _Bar("one layer sees", view.layer, LAYER, _reach(view.layer, view.frame)),
-        _Bar(f"all {view.layers} layers see", view.stack, STACK, _reach(view.stack, view.frame)),
+        _Bar("one layer sees", view.layer, LAYER, extent_in_words(view.layer, view.frame)),
+        _Bar(f"all {view.layers} layers see", view.stack, STACK, extent_in_words(view.stack, view.frame)),
     ]
 
 
-def _reach(seen: Interval, frame: Interval) -> str:
+def extent_in_words(seen: Interval, frame: Interval) -> str:
     """How far that is to both sides of the encoder frame, in words."""
     left, right = frame.start - seen.start, seen.end - frame.end
     text = "all the past" if math.isinf(left) else f"{left:.1f} s back"
@@ -185,7 +131,7 @@ def _reach(seen: Interval, frame: Interval) -> str:
     return text if right < 0.005 else f"{text}, {right:.1f} s ahead"
 
 
-def _draw_bars(axes: Axes, seconds: float, bars: list[_Bar]) -> None:
+def _plot_bars(axes: Axes, seconds: float, bars: list[_Bar]) -> None:
     for place, bar in enumerate(bars):
         _fill(axes, [bar.interval], (place - 0.2, 0.4), bar.colour, seconds)
         for outside, edge, marker in ((bar.interval.start < 0, 0, "<"), (bar.interval.end > seconds, seconds, ">")):
@@ -203,12 +149,12 @@ def _label_rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _beside(axes: Axes, place: float, right: float, text: str, **options) -> None:
+def _beside(axes: Axes, place: float, right: float, text: str, **options: Any) -> None:
     """Writes to the right of the axes, at a height in its own units."""
     axes.text(1 + right, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, **options)
 
 
-def _draw_spectrogram(axes: Axes, speech: Spectrogram, view: ContextView, mask: DrawnMask | None) -> None:
+def _plot_spectrogram(axes: Axes, speech: Spectrogram, view: ContextView, mask: SampledMask | None) -> None:
     channels = speech.log_mel.shape[0]
     low, high = np.percentile(speech.log_mel, [5, 99.5])
     axes.imshow(
@@ -217,13 +163,13 @@ def _draw_spectrogram(axes: Axes, speech: Spectrogram, view: ContextView, mask: 
         aspect="auto",
         cmap="gray_r",
         vmin=low,
-        vmax=high + 0.25 * (high - low),  # no frame so dark that lines and masks drown in it
+        vmax=high + 0.25 * (high - low),  # lines and masks stay visible on the darkest frames
         extent=(0, speech.seconds, 0, channels),
     )
     axes.set_ylabel("Mel channel")
     axes.yaxis.set_major_locator(MaxNLocator(5))
     if mask is not None:
-        for intervals, colour in ((mask.hidden, HIDDEN), (mask.blind, BLIND)):
+        for intervals, colour in ((mask.masked, MASKED), (mask.blind, BLIND)):
             _fill(axes, intervals, (0, channels), colour, speech.seconds, alpha=MASK_STRENGTH)
     for interval, colour, style in ((view.stack, STACK, "--"), (view.layer, LAYER, ":")):
         for edge in interval:
@@ -234,20 +180,25 @@ def _draw_spectrogram(axes: Axes, speech: Spectrogram, view: ContextView, mask: 
 
 
 def _fill(
-    axes: Axes, intervals: Sequence[Interval], heights: tuple[float, float], colour: str, seconds: float, **options
+    axes: Axes,
+    intervals: Sequence[Interval],
+    heights: tuple[float, float],
+    colour: str,
+    seconds: float,
+    **options: Any,
 ) -> None:
     """Fills intervals, as far as they lie in the utterance, from `heights[0]` upwards by `heights[1]`."""
     clipped = [interval.within(seconds) for interval in intervals]
     axes.broken_barh([(start, end - start) for start, end in clipped], heights, color=colour, linewidth=0, **options)
 
 
-def _draw_lanes(axes: Axes, seconds: float, view: ContextView) -> None:
+def _plot_lanes(axes: Axes, seconds: float, view: ContextView) -> None:
     for place, mask in enumerate(view.masks.values()):
         lane = (place - 0.36, 0.72)
         around = [Interval(0, mask.window.start), Interval(mask.window.end, seconds)]
         _fill(axes, around, lane, OUTSIDE, seconds)
         _fill(axes, [mask.window], lane, WINDOW, seconds, alpha=WINDOW_STRENGTH)
-        _fill(axes, mask.hidden, lane, HIDDEN, seconds)
+        _fill(axes, mask.masked, lane, MASKED, seconds)
         _fill(axes, mask.blind, lane, BLIND, seconds)
         for right, text in zip(_COLUMNS.values(), _figures(mask), strict=True):
             _beside(axes, place, right, text, ha="right")
@@ -261,13 +212,13 @@ _COLUMNS = {"hidden": 0.075, "targets": 0.15, "blind": 0.21}
 """Headings of the figures beside the lanes, and where they end, in widths of the axes."""
 
 
-def _figures(mask: DrawnMask) -> tuple[str, str, str]:
+def _figures(mask: SampledMask) -> tuple[str, str, str]:
     return f"{100 * mask.masked_fraction:.0f} %", str(mask.targets), str(mask.blind_targets)
 
 
-def _draw_cell(axes: Axes, speech: Spectrogram, view: ContextView, mask: DrawnMask | None) -> None:
+def _plot_cell(axes: Axes, speech: Spectrogram, view: ContextView, mask: SampledMask | None) -> None:
     """One small picture: the spectrogram with a mask, and bars above it for the layer, the stack and the window."""
-    _draw_spectrogram(axes, speech, view, mask)
+    _plot_spectrogram(axes, speech, view, mask)
     bars = [(view.layer, LAYER, 1.0), (view.stack, STACK, 1.0)]
     if mask is not None:
         bars.insert(0, (mask.window, WINDOW, WINDOW_STRENGTH))
@@ -283,10 +234,16 @@ def _draw_cell(axes: Axes, speech: Spectrogram, view: ContextView, mask: DrawnMa
     axes.spines["left"].set_visible(False)
 
 
-_BELOW = {"loc": "outside lower left", "ncols": 6, "frameon": False, "handlelength": 1.6, "columnspacing": 1.4}
+_BELOW: dict[str, Any] = {
+    "loc": "outside lower left",
+    "ncols": 6,
+    "frameon": False,
+    "handlelength": 1.6,
+    "columnspacing": 1.4,
+}
 _POSITION = Line2D([], [], color=LAYER, linewidth=1.4, label="position")
 _MASK_COLOURS = [
     Patch(color=WINDOW, alpha=WINDOW_STRENGTH, linewidth=0, label="masks may fall here"),
-    Patch(color=HIDDEN, label="hidden"),
+    Patch(color=MASKED, label="hidden"),
     Patch(color=BLIND, label="blind targets"),
 ]

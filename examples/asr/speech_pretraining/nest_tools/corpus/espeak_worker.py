@@ -4,15 +4,15 @@ The library keeps state that no call resets: the phase of its pitch flutter, its
 seeded by the clock. It also changes the locale of its process. So it gets a process of its own, serves one request
 and ends: what it says depends on the request alone, and a crash in it is an error message for the caller.
 
-``demo_corpus.speak`` starts this file with ``python -I -S``, which takes about 50 ms because no site-packages are
-looked at. For that reason it imports from the standard library alone.
+`nest_tools.corpus.speech.speak` starts this file with `python -I -S`, which takes about 50 ms because no site-packages
+are looked at. For that reason it imports from the standard library alone.
 
 Request, one JSON object on stdin::
 
     {"library": "/.../libespeak-ng.so", "data": "/.../espeak-ng-data", "voice": "en-us+f3",
      "rate": 160, "pitch": 50, "sentences": ["...", "..."], "seconds": 18.0}
 
-``rate`` is in words per minute, ``pitch`` runs from 0 to 99. Sentences are spoken until ``seconds`` are filled.
+`rate` is in words per minute, `pitch` runs from 0 to 99. Sentences are spoken until `seconds` are filled.
 
 Reply on stdout, one line of JSON, then 16-bit mono samples of all the sentences spoken, one after another::
 
@@ -97,7 +97,7 @@ class Synthesizer:
         if self.sample_rate <= 0:
             raise RuntimeError(f"eSpeak NG found no voice data in {data}")
         self._samples = bytearray()
-        self._phones = []
+        self._phones: list[tuple[int, str]] = []
         # ctypes does not keep the callback alive for the library.
         self._callback = SynthCallback(self._collect)
         self._library.espeak_SetSynthCallback(self._callback)

@@ -1,0 +1,79 @@
+"""What is compared: the arms, and how much each is trained on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+CONTEXTS = ([8, 0], [16, 0], [80, 0], [-1, 0])
+BASE = {"masking.mask_prob": 0.02, "masking.block_size": 16}
+DENSER = {"masking.mask_prob": 0.06, "masking.block_size": 24}
+LITERAL = {"masking.causal_window": "tail", "masking.subsampling_factor": 1}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train: what it changes in the base arm's config."""
+
+    name: str
+    meaning: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    compared_with: str = "sliding"
+
+
+ARMS = (
+    Arm("sliding", "synced; masks everywhere, no target is blind (the base arm)"),
+    Arm("unsynced", "NeMo's masks, whatever the context", {"masking.causal": False}),
+    Arm("random", "synced; a window anywhere", {"masking.causal_window": "random"}),
+    Arm("tail", "synced; the last window", {"masking.causal_window": "tail"}),
+    Arm("literal", "synced to the context counted in feature frames", LITERAL),
+    Arm("shift 0", "sliding; the token of frames not yet seen is predicted", {"target_shift": 0}),
+    Arm("shift +1", "sliding; a token is predicted one frame later than it can be", {"target_shift": 2}),
+    Arm("not normalised", "sliding; the tokenizer's input as it is", {"quantizer.normalize": "none"}),
+    Arm("sliding, sparser", "sliding, with as many targets as tail", {"masking.mask_prob": 0.008}),
+    Arm("sliding, denser", "as sliding, blocks of 24 at 0.06", DENSER, "sliding, denser"),
+    Arm(
+        "unsynced, denser", "as unsynced, blocks of 24 at 0.06", {"masking.causal": False, **DENSER}, "sliding, denser"
+    ),
+    Arm(
+        "tail, denser", "as tail, blocks of 24 at 0.06", {"masking.causal_window": "tail", **DENSER}, "sliding, denser"
+    ),
+)
+BASE_ARM = ARMS[0]
+
+
+def arm_named(name: str) -> Arm:
+    """The arm of this name."""
+    return next(arm for arm in ARMS if arm.name == name)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained on, and for how long."""
+
+    minutes: float
+    steps: int
+    batch: int
+    crop_seconds: float
+    encoder: Mapping[str, int] = field(default_factory=dict)
+    validation_minutes: float = 6.0
+    """Speech of an evaluation, with `MASK_SETS` masks on each utterance: about 2000 targets."""
+
+
+SIZES = {
+    "tiny": Size(
+        minutes=1, steps=4, batch=2, crop_seconds=6, encoder={"n_layers": 1, "d_model": 32}, validation_minutes=1
+    ),
+    "default": Size(minutes=40, steps=900, batch=8, crop_seconds=12),
+    "large": Size(
+        minutes=400,
+        steps=10000,
+        batch=32,
+        crop_seconds=12,
+        encoder={"n_layers": 16, "d_model": 176, "subsampling_conv_channels": 176},
+    ),
+}
+SEEDS = 3
+EVALUATIONS = 6
+MASK_SETS = 2
+PROBE_MINUTES = 10.0
+"""Speech that the phone probe is fitted on."""

@@ -1,0 +1,36 @@
+"""The linear classifier of the probe."""
+
+import warnings
+
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+PENALTY = 1e-4
+"""Of each squared weight, beside the mean cross-entropy of a frame."""
+
+ITERATIONS = 60
+"""Of L-BFGS. Stopped early: at convergence, after 200 to 450 iterations, accuracies are 0 to 4 points higher."""
+
+
+class LinearProbe:
+    """Multinomial logistic regression on standardised frames.
+
+    Args:
+        frames: [N, D], float.
+        labels: [N], int64; frames labelled -1 are left out.
+    """
+
+    def __init__(self, frames: Tensor, labels: Tensor):
+        inputs, known = frames[labels >= 0].float().numpy(), labels[labels >= 0].numpy()
+        regression = LogisticRegression(C=1 / (2 * PENALTY * len(known)), max_iter=ITERATIONS)
+        self._classifier = make_pipeline(StandardScaler(), regression)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self._classifier.fit(inputs, known)
+
+    def accuracy(self, frames: Tensor, labels: Tensor) -> float:
+        """The share of frames whose phone is found; frames labelled -1 do not count."""
+        return float(self._classifier.score(frames[labels >= 0].float().numpy(), labels[labels >= 0].numpy()))

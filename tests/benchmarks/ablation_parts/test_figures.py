@@ -1,0 +1,23 @@
+"""The figures of the ablation's tables: taken from runs, and compared seed by seed."""
+
+from ablation_parts import figures
+from ablation_runs import CONTEXTS, run
+
+
+def test_a_loss_at_so_many_targets_lies_between_two_evaluations():
+    loss = figures.loss_at
+    assert [loss(targets).of(run(1.0, 100), CONTEXTS[0]) for targets in (50, 75, 100)] == [2.0, 1.5, 1.0]
+    assert [loss(targets).of(run(1.0, 100), CONTEXTS[0]) for targets in (49, 101)] == [None, None]
+    assert loss(0).of(run(1.0, 0), CONTEXTS[0]) == 1.0  # no evaluation brought a target
+
+
+def test_a_difference_is_taken_seed_by_seed_and_bold_where_it_is_real():
+    base = {0: 3.0, 1: 4.0, 2: 5.0}
+    assert figures.difference({0: 3.10, 1: 4.11, 2: 5.09}, base, 2) == "**+0.10**"
+    assert figures.difference({0: 3.3, 1: 3.9, 2: 5.1}, base, 2) == "+0.10"
+    assert figures.difference({2: 5.5, 7: 1.0}, base, 2) == "+0.50"
+    assert figures.difference({7: 1.0}, base, 2) == "-"
+
+
+def test_a_spread_has_a_deviation_where_there_are_two_values():
+    assert figures.spread([0.5], 1, 100) == "50.0" and figures.spread([1.0, 3.0], 2) == "2.00 ± 1.41"

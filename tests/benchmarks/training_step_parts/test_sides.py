@@ -1,0 +1,37 @@
+"""The sides of the training step: their recipes, and the process of each."""
+
+import pytest
+from omegaconf import OmegaConf
+from training_step_parts.sides import CONFIG, OFFLINE, STREAMING_KEYS, Side, model_config
+
+
+def test_the_streaming_side_has_the_shipped_recipe_and_the_others_one_that_nemo_can_train():
+    shipped = OmegaConf.load(CONFIG).model
+    streaming = model_config("ours, streaming", "small")
+    assert streaming.masking == shipped.masking and streaming.encoder.d_model == 176
+    theirs = model_config("NeMo", "small")
+    assert theirs == model_config("ours", "small")
+    assert all(OmegaConf.select(theirs, key) == value for key, value in OFFLINE.items())
+    assert all(OmegaConf.select(theirs, key) is None for key in (*STREAMING_KEYS, "target_shift", "context_seed"))
+
+
+ANSWERS = """
+import json, os, sys
+for number, _ in enumerate(sys.stdin):
+    if number == 2:
+        sys.exit("no third step")
+    print(json.dumps({"step": number, "overlay": os.environ["NEMO_OVERLAY"], "options": sys.argv[1:]}), flush=True)
+"""
+
+
+def test_a_side_answers_step_by_step_and_its_end_is_named_with_its_last_words(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(ANSWERS)
+    side = Side("NeMo", script, ["--batch", "2"])
+    assert [side.step() for _ in range(2)] == [
+        {"step": step, "overlay": "0", "options": ["--batch", "2", "--side", "NeMo"]} for step in range(2)
+    ]
+    with pytest.raises(SystemExit, match="NeMo ended with status 1:\n"):
+        side.step()
+    side.end()
+    assert side.process.returncode == 1

@@ -62,12 +62,7 @@ def attend_in_blocks(
         q_v = torch.add(attention.pos_bias_v * scale, q, alpha=scale)
         dropout = attention.dropout.p if attention.dropout.training else 0.0
         attend = attend_on_cpu if query.device.type == "cpu" else attend_with_sdpa
-        out = attend(
-            *(tensor.transpose(1, 2).reshape(batch * heads, frames, size) for tensor in (q_u, q_v, k, v)),
-            p.transpose(0, 1),
-            mask.lengths,
-            mask.window,
-            dropout,
-        )
+        q_u, q_v, k, v = (x.transpose(1, 2).reshape(batch * heads, frames, size) for x in (q_u, q_v, k, v))
+        out = attend(q_u, q_v, k, v, p.transpose(0, 1), mask.lengths, mask.window, dropout)
         out = out.to(v.dtype).view(batch, heads, frames, size).transpose(1, 2).reshape(batch, frames, heads * size)
         return attention.linear_out(out)

@@ -45,12 +45,12 @@ def _attend(
     keep_weights: bool,
 ) -> tuple[Tensor, Tensor]:
     rows, frames, _ = q_u.shape
-    positions, window = position.repeat(rows // position.shape[0], 1, 1), AttentionWindow(*window)
+    positions, seen = position.repeat(rows // position.shape[0], 1, 1), AttentionWindow(*window)
     output = value.new_zeros(value.shape)
-    flat = q_u.new_empty(rows * window.pairs(frames, size) if keep_weights else 0)
+    flat = q_u.new_empty(rows * seen.pairs(frames, size) if keep_weights else 0)
     valid = _Valid(lengths, rows, frames)
     place = 0
-    for block in window.blocks(frames, size):
+    for block in seen.blocks(frames, size):
         if block.first_query >= valid.longest:
             break
         shape = (rows, block.queries, block.keys)
@@ -59,8 +59,8 @@ def _attend(
         queries, keys = _queries(block), _keys(block)
         band = torch.bmm(q_v[:, queries], positions[:, _positions(block)].transpose(1, 2))
         scores = torch.baddbmm(_shifted(band, block), q_u[:, queries], key[:, keys].transpose(1, 2))
-        if window.chunk > 1:
-            scores.masked_fill_(_hidden(block, window), _HIDDEN)
+        if seen.chunk > 1:
+            scores.masked_fill_(_hidden(block, seen), _HIDDEN)
         valid.hide_keys(scores, block)
         torch.softmax(scores, dim=-1, out=weights)
         valid.clear_queries(weights, block)
@@ -90,14 +90,14 @@ def _attend_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     rows, frames, _ = q_u.shape
     heads = position.shape[0]
-    positions, window = position.repeat(rows // heads, 1, 1), AttentionWindow(*window)
+    positions, seen = position.repeat(rows // heads, 1, 1), AttentionWindow(*window)
     grad = grad * scale if kept is not None else grad.contiguous()
     grads = [tensor.new_zeros(tensor.shape) for tensor in (q_u, q_v, key, value)]
     grad_u, grad_v, grad_key, grad_value = grads
     grad_position = position.new_zeros(position.shape)
     valid = _Valid(lengths, rows, frames)
     place = 0
-    for block in window.blocks(frames, size):
+    for block in seen.blocks(frames, size):
         if block.first_query >= valid.longest:
             break
         shape = (rows, block.queries, block.keys)
@@ -202,9 +202,8 @@ def attend_on_cpu(
     Returns:
         `[B * H, S, D / H]`, float32 (float64 for float64).
     """
-    tensors = (q_u, q_v, key, value, position)
     dtype = torch.float64 if q_u.dtype == torch.float64 else torch.float32
-    tensors = tuple(tensor.to(dtype) for tensor in tensors)
+    tensors = [tensor.to(dtype) for tensor in (q_u, q_v, key, value, position)]
     size = window.block_size(_TARGET) if size is None else size
     kept = None
     if dropout > 0:

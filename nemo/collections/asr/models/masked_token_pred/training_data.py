@@ -38,7 +38,8 @@ def with_listed_manifests(name: str, config: DictConfig | Mapping[str, Any]) -> 
     if is_tarred and config.get("tarred_audio_filepaths") is None:
         raise ValueError(f"{name}.tarred_audio_filepaths must name tar files where is_tarred is true; got null")
     if config.get("is_concat") and not is_tarred and isinstance(manifests, str):
-        return OmegaConf.create({**config, "manifest_filepath": [manifests]})
+        listed: dict[str, Any] = {str(key): value for key, value in config.items()}
+        return OmegaConf.create({**listed, "manifest_filepath": [manifests]})
     return config
 
 

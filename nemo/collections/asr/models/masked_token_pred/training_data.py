@@ -5,15 +5,42 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-__all__ = ["SomeBatchRequired", "check_has_utterances", "drops_everything", "names_data", "utterances_required"]
+__all__ = [
+    "SomeBatchRequired",
+    "check_has_utterances",
+    "drops_everything",
+    "names_data",
+    "utterances_required",
+    "with_listed_manifests",
+]
 
 
 def names_data(config: Mapping[str, Any]) -> bool:
     """Whether a config of data names any: `manifest_filepath: null` names none, except to Lhotse."""
     absent = config.get("manifest_filepath", "another key") is None
     return not absent or bool(config.get("use_lhotse"))
+
+
+def with_listed_manifests(name: str, config: DictConfig | Mapping[str, Any]) -> DictConfig | Mapping[str, Any]:
+    """The config as NeMo's data sets need it: `is_concat` takes lists of manifests, of one too.
+
+    Args:
+        name: the key of the config, such as `model.train_ds`.
+        config: its value.
+
+    Raises:
+        ValueError: `is_tarred` without tar files.
+    """
+    is_tarred, manifests = config.get("is_tarred"), config.get("manifest_filepath")
+    if is_tarred and config.get("tarred_audio_filepaths") is None:
+        raise ValueError(f"{name}.tarred_audio_filepaths must name tar files where is_tarred is true; got null")
+    if config.get("is_concat") and not is_tarred and isinstance(manifests, str):
+        listed: dict[str, Any] = {str(key): value for key, value in config.items()}
+        return OmegaConf.create({**listed, "manifest_filepath": [manifests]})
+    return config
 
 
 def drops_everything(loader: Any, ranks: int) -> bool:

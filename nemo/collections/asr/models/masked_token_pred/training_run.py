@@ -15,6 +15,7 @@ from nemo.collections.asr.models.masked_token_pred.training_data import (
     drops_everything,
     names_data,
     utterances_required,
+    with_listed_manifests,
 )
 from nemo.utils import logging
 
@@ -34,10 +35,11 @@ class TrainingRun(ModelPart):
         A batch that `drop_last` would drop is kept where it is the only one.
 
         Raises:
-            ValueError: no utterance is left.
+            ValueError: no utterance is left, or tarred data name no tar files.
         """
         if not names_data(train_data_config):
             return
+        train_data_config = with_listed_manifests("model.train_ds", train_data_config)
         with utterances_required("model.train_ds", train_data_config):
             super().setup_training_data(train_data_config)
         check_has_utterances("model.train_ds", train_data_config, self._train_dl)

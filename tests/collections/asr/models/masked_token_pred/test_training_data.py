@@ -39,8 +39,27 @@ def test_fewer_utterances_than_a_batch_are_a_batch_of_their_own(recipe, config):
 
 @pytest.mark.parametrize("kind", ["train_ds", "validation_ds"])
 def test_data_without_utterances_are_refused_by_what_decides_on_them(recipe, kind):
-    with pytest.raises(ValueError, match=rf"model.{kind} must have at least one utterance; got none.*min_duration=9"):
+    with pytest.raises(
+        ValueError, match=r"manifest_filepath must .*min_duration and max_duration; got .*nothing is left"
+    ):
         recipe(f"model.{kind}.min_duration=9", "trainer.max_steps=2")
+
+
+@pytest.mark.parametrize("kind", ["train_ds", "validation_ds"])
+def test_data_sets_of_the_model_without_noise_are_refused_alike(tiny_model, training_data, kind):
+    data = training_data("speech", augmented=False, shuffle=kind == "train_ds", labels=["a"], min_duration=9.0)
+    with pytest.raises(ValueError, match=rf"model.{kind} must have at least one utterance; got none.*min_duration=9"):
+        tiny_model({kind: data}, denoise=False)
+
+
+def test_one_manifest_can_be_concatenated_too(recipe):
+    run = recipe("model.train_ds.is_concat=true", "trainer.max_steps=1")
+    assert run.steps == 1 and len(run.model.cfg.train_ds.manifest_filepath) == 1
+
+
+def test_tarred_data_without_tar_files_are_refused(recipe):
+    with pytest.raises(ValueError, match="model.train_ds.tarred_audio_filepaths must name tar files where is_tarred"):
+        recipe("model.train_ds.is_tarred=true", fit=False)
 
 
 def test_an_epoch_that_gives_no_batch_again_and_again_is_an_error(recipe):

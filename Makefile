@@ -3,7 +3,7 @@
 # make festvox fetches recorded speech with phone times, Debian's package festvox-ru (179 MB, on Debian and Ubuntu), and
 #              makes festvox/corpus of it
 # make test    sets up, runs the tests (TESTS=tests/collections for some of them)
-# make quick   the tests that take less than about three seconds each, documents left out: under 90 s on two cores
+# make quick   the tests that are not marked slow or documents: under 90 s on two cores
 # make lint    format, lint and type hints
 # make nemo-tests    runs NVIDIA's own tests with the patch off and on
 # make patched-tests    writes our half into a copy of NeMo, and runs the tests on it with the overlay off

@@ -37,7 +37,7 @@ def examples() -> Iterator:
 
 @pytest.fixture(scope="module")
 def model(tiny_model) -> torch.nn.Module:
-    return tiny_model().eval()
+    return tiny_model({"encoder.n_layers": 4}).eval()
 
 
 @pytest.mark.parametrize(("module", "file", "line", "text"), list(examples()))

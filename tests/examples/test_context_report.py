@@ -26,6 +26,7 @@ def speech(file: Path, seconds: float) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_pictures_and_names_what_cannot_be_used(tmp_path, capsys):
     speech(tmp_path / "long.wav", 8.0)
     speech(tmp_path / "short.wav", 0.05)

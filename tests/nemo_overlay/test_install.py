@@ -160,6 +160,7 @@ def test_it_works_under_the_import_hook_of_pytest(installed, tmp_path):
     assert "1 passed" in report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("editable", [False, True], ids=["copied", "editable"])
 def test_pip_installs_from_a_clone_and_uninstalls_without_a_trace(tmp_path, editable):
     clone = lay_out_clone(tmp_path / "a clone", OURS)
@@ -184,6 +185,7 @@ def test_pip_installs_from_a_clone_and_uninstalls_without_a_trace(tmp_path, edit
     assert shown(environment, SHOW_MASK) == "NeMo's"
 
 
+@pytest.mark.slow
 def test_an_editable_install_beside_an_editable_nemo_leaves_it_alone_when_turned_off(tmp_path):
     clone = lay_out_clone(tmp_path / "clone", OURS)
     nemo = write_files(tmp_path / "NeMo", {**NEMO, "pyproject.toml": NEMO_PROJECT})

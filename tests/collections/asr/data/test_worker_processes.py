@@ -36,6 +36,7 @@ def batches_by_method(loader, augmentor_config) -> dict[str, list[list]]:
         return forked | dict(zip(METHODS, threads.map(batches, METHODS), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_workers_of_any_start_method_give_the_same_batches(batches_by_method, method, kind):

@@ -57,6 +57,7 @@ def built(config) -> EncDecDenoiseMaskedTokenPredModel:
     return model
 
 
+@pytest.mark.slow
 def test_training_validation_files_and_resume_work(config, fit, tmp_path):
     model = built(config)
     assert model.attention_context is None and model.current_att_context is None

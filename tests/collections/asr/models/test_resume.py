@@ -5,6 +5,7 @@ import pytest
 import torch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_a_checkpoint_saved_by_step_goes_on_at_the_next_micro_batch(
     tiny_model, training_data, fit, tmp_path, accumulated

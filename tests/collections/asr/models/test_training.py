@@ -85,6 +85,7 @@ class TestValidation:
                 runs.append(fit(model, max_steps=8, val_check_interval=2, **options))
         return *runs, printed
 
+    @pytest.mark.slow
     def test_training_is_bit_for_bit_what_it_is_without_validation(self, runs):
         without, validated, _ = runs
         assert len(validated.validations) == 4 and not without.validations

@@ -48,6 +48,7 @@ def test_each_entry_says_who_spoke_what_in_which_language(corpus):
         assert entry["text"] and not rest.strip()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(tiny_folder, tmp_path):
     again = make_corpus(tmp_path / "again", **TINY)
     other = make_corpus(tmp_path / "other", **TINY, seed=1)

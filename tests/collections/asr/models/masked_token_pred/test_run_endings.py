@@ -47,6 +47,7 @@ def counts_in(file) -> tuple[dict, dict]:
     return progress["total"], progress["current"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", RECIPES)
 def test_a_run_shorter_than_the_interval_of_validation_has_figures_a_model_and_resumes(recipe, config):
     run = recipe("trainer.max_steps=3", config=config)
@@ -88,6 +89,7 @@ def test_the_last_validation_leaves_the_intervals_as_they_were(recipe):
     assert (run.trainer.check_val_every_n_epoch, run.trainer.val_check_batch) == (5, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "without",
     [

@@ -321,6 +321,7 @@ def test_one_stretch_is_distributed_as_nemos():
     assert differences(heard_by(SpeakerNoiseAugmentation(**SAMPLED), over_utterance=False), theirs) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, expected",
     [

@@ -478,6 +478,7 @@ class TestWithoutTheHost:
         assert torch.equal(here, there.cpu())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not torch.cuda.is_available() and shutil.which("c++") is None, reason="compiling for the CPU needs a C++ compiler"
 )

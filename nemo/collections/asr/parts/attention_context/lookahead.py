@@ -13,8 +13,8 @@ def frames_ahead(encoder: Any, context: AttentionContext) -> tuple[int, ...] | N
     In chunks, a position early in its chunk hears more of what follows than a late one: `(3, 2, 1, 0)` in chunks of 4.
     Without chunks each layer looks further ahead:
 
-        >>> frames_ahead(model.encoder, AttentionContext(left=8, right=3))  # two layers
-        (6,)
+        >>> frames_ahead(model.encoder, AttentionContext(left=8, right=3))  # four layers
+        (12,)
 
     Args:
         encoder: a `ConformerEncoder`.

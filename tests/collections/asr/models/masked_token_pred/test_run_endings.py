@@ -125,6 +125,13 @@ def test_one_utterance_trains(recipe):
 class TestAnInterruptedRun:
     OPTIONS = ("trainer.max_steps=6", "model.train_ds.batch_size=5", "trainer.val_check_interval=4")
 
+    @pytest.fixture(autouse=True)
+    def ctrl_c_as_in_a_terminal(self):
+        """A process that was started in the background ignores Ctrl-C."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     @pytest.mark.parametrize(
         "interruption, ended, step",
         [

@@ -4,10 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nemo.collections.asr.modules.ssl_modules.masking_ways import MASKING_WAYS
+
 CONTEXTS = ([8, 0], [16, 0], [80, 0], [-1, 0])
 BASE = {"masking.mask_prob": 0.02, "masking.block_size": 16}
 DENSER = {"masking.mask_prob": 0.06, "masking.block_size": 24}
-LITERAL = {"masking.causal_window": "tail", "masking.subsampling_factor": 1}
+
+
+def masking(way: str) -> dict[str, Any]:
+    """What one of `MASKING_WAYS` changes in the config."""
+    return {f"masking.{option}": value for option, value in MASKING_WAYS[way].settings().items()}
 
 
 @dataclass(frozen=True)
@@ -22,21 +28,17 @@ class Arm:
 
 ARMS = (
     Arm("sliding", "synced; masks everywhere, no target is blind (the base arm)"),
-    Arm("unsynced", "NeMo's masks, whatever the context", {"masking.causal": False}),
-    Arm("random", "synced; a window anywhere", {"masking.causal_window": "random"}),
-    Arm("tail", "synced; the last window", {"masking.causal_window": "tail"}),
-    Arm("literal", "synced to the context counted in feature frames", LITERAL),
+    Arm("unsynced", "NeMo's masks, whatever the context", masking("none")),
+    Arm("random", "synced; a window anywhere", masking("random")),
+    Arm("tail", "synced; the last window", masking("tail")),
+    Arm("literal", "synced to the context counted in feature frames", masking("literal")),
     Arm("shift 0", "sliding; the token of frames not yet seen is predicted", {"target_shift": 0}),
     Arm("shift +1", "sliding; a token is predicted one frame later than it can be", {"target_shift": 2}),
     Arm("not normalised", "sliding; the tokenizer's input as it is", {"quantizer.normalize": "none"}),
     Arm("sliding, sparser", "sliding, with as many targets as tail", {"masking.mask_prob": 0.008}),
     Arm("sliding, denser", "as sliding, blocks of 24 at 0.06", DENSER, "sliding, denser"),
-    Arm(
-        "unsynced, denser", "as unsynced, blocks of 24 at 0.06", {"masking.causal": False, **DENSER}, "sliding, denser"
-    ),
-    Arm(
-        "tail, denser", "as tail, blocks of 24 at 0.06", {"masking.causal_window": "tail", **DENSER}, "sliding, denser"
-    ),
+    Arm("unsynced, denser", "as unsynced, blocks of 24 at 0.06", {**masking("none"), **DENSER}, "sliding, denser"),
+    Arm("tail, denser", "as tail, blocks of 24 at 0.06", {**masking("tail"), **DENSER}, "sliding, denser"),
 )
 BASE_ARM = ARMS[0]
 

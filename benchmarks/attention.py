@@ -108,18 +108,21 @@ def large_layer(device: torch.device) -> ConformerEncoder:
 
 def layer_call(encoder: ConformerEncoder, setting: bool | str, context: list[int], x, dtype) -> tuple[Callable, bool]:
     """A call that runs the layer forward and backward; and whether it computes in blocks."""
-    frames, layer = x.shape[1], encoder.layers[0]
+    layer = encoder.layers[0]
     encoder.blockwise_attention, encoder.context.pinned, encoder.att_context_size = setting, True, context
-    lengths = torch.full((len(x),), frames, device=x.device)
-    pad_mask, att_mask = encoder._create_masks(context, lengths, frames, None, x.device)
-    position = encoder.pos_enc(x)[1]
+    inputs = {}
+    hook = layer.register_forward_pre_hook(lambda _, args, kwargs: inputs.update(kwargs), with_kwargs=True)
+    with torch.no_grad():
+        encoder(audio_signal=x, length=torch.full((len(x),), x.shape[1], device=x.device), bypass_pre_encode=True)
+    hook.remove()
+    masks = {name: inputs[name] for name in ("att_mask", "pos_emb", "pad_mask")}
 
     def call() -> None:
         with torch.autocast(x.device.type, dtype) if dtype else nullcontext():
-            output = layer(x=x, att_mask=att_mask, pos_emb=position, pad_mask=pad_mask)
+            output = layer(x=x, **masks)
         output.float().sum().backward()
 
-    return call, not isinstance(att_mask, torch.Tensor)
+    return call, not isinstance(masks["att_mask"], torch.Tensor)
 
 
 def compare_layers(arguments: argparse.Namespace) -> None:

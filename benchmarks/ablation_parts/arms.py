@@ -12,8 +12,9 @@ DENSER = {"masking.mask_prob": 0.06, "masking.block_size": 24}
 
 
 def masking(way: str) -> dict[str, Any]:
-    """What one of `MASKING_WAYS` changes in the config."""
-    return {f"masking.{option}": value for option, value in MASKING_WAYS[way].settings().items()}
+    """What one of `MASKING_WAYS` changes in the config of the base arm, which masks by `sliding`."""
+    base, settings = MASKING_WAYS["sliding"].settings(), MASKING_WAYS[way].settings()
+    return {f"masking.{option}": value for option, value in settings.items() if base.get(option) != value}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ READY := $(VENV)/.ready
 # Two processes of one thread each are faster than one of two; more than a few would all import NeMo.
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadscope
 
+# On a CPU that has other work, OpenMP's threads spin while they wait for each other: a step takes 9 to 31 times as long.
+export OMP_WAIT_POLICY ?= passive
+export GOMP_SPINCOUNT ?= 0
+
 # glibc gives large tensors back to the system at every step and fetches them anew; on a virtual machine that can take
 # longer than the training itself.
 export MALLOC_MMAP_THRESHOLD_ ?= 4294967296

@@ -8,6 +8,8 @@ import torch
 from small_corpus import KINDS, BatchesOfLoaders
 from torch.utils.data import DataLoader
 
+from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
+
 METHODS = [method for method in ("spawn", "forkserver") if method in multiprocessing.get_all_start_methods()]
 
 
@@ -50,3 +52,17 @@ def test_workers_of_any_start_method_give_the_same_batches(batches_by_method, me
 def test_all_kinds_have_noise(batches_by_method):
     for batches in batches_by_method["fork"]:
         assert all(batch.noise.any() for batch in batches)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_training_works_with_workers_of_any_start_method(tiny_config, training_data, fit, method):
+    config = tiny_config({"masking.mask_prob": 0.15})
+    config.train_ds = training_data("speech", num_workers=1)
+    before = torch.multiprocessing.get_start_method()
+    torch.multiprocessing.set_start_method(method, force=True)
+    try:
+        run = fit(EncDecDenoiseMaskedTokenPredModel(config), max_steps=2)
+    finally:
+        torch.multiprocessing.set_start_method(before, force=True)
+    assert len(run.losses) == 2 and all(loss > 0 for loss in run.losses)

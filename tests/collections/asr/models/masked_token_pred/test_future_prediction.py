@@ -3,6 +3,7 @@
 import lightning.pytorch as pl
 import pytest
 import torch
+from attention_cases import HAS_RC
 from pretraining_batches import DENSE, loss_of, noisy_batch
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
@@ -109,6 +110,8 @@ class TestNoLeak:
         self, tiny_model, last_heard, style, contexts, causal, mask_position
     ):
         with_rc = style == "chunked_limited_with_rc"
+        if with_rc and not HAS_RC:
+            pytest.skip("the installed NeMo has no style chunked_limited_with_rc")
         model = tiny_model(
             {
                 **FUTURE,

@@ -105,6 +105,7 @@ def test_a_run_without_validation_leaves_a_checkpoint_too(recipe, without):
     assert recipe(*options, "trainer.max_steps=6").steps == 2
 
 
+@pytest.mark.slow
 def test_an_epoch_without_targets_is_logged_as_nan_saved_and_resumed(recipe):
     run = recipe("model.masking.mask_prob=0", "trainer.val_check_interval=2", "trainer.max_steps=4")
     metrics = {name: float(value) for name, value in run.trainer.callback_metrics.items() if name.startswith("val_")}

@@ -36,6 +36,7 @@ def run(model_file: Path, out: Path, *options: str) -> int:
     return phone_probe.main(["--model", str(model_file), "--corpus", "corpus", "--out", str(out), *options])
 
 
+@pytest.mark.slow
 def test_each_context_is_probed_and_what_cannot_be_used_is_named(tiny_model, corpus, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(phone_probe, "open_corpus", lambda folder: corpus)
     tiny_model().save_to(str(tmp_path / "model.nemo"))

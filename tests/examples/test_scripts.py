@@ -97,6 +97,7 @@ def run(script, folder: Path, out: Path, names: tuple[str, ...], *options: str) 
     return script.main(["--model", model, "--context", "8,0", "--out", str(out), *device, *files, *options])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [extract_features, stream_features, context_report], ids=lambda s: s.__name__)
 def test_bad_files_are_named_and_skipped_and_the_rest_is_done(script, folder, tmp_path, capsys):
     if script is context_report:
@@ -115,6 +116,7 @@ def test_bad_files_are_named_and_skipped_and_the_rest_is_done(script, folder, tm
         assert all(len(arrays[name]) > 10 and np.isfinite(arrays[name]).all() for name in arrays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [extract_features, stream_features, context_report], ids=lambda s: s.__name__)
 def test_all_is_well_where_files_are_good_or_to_be_converted(script, folder, tmp_path, capsys):
     if script is context_report:

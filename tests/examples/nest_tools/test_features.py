@@ -14,6 +14,7 @@ def model(tiny_model):
     return tiny_model().eval()
 
 
+@pytest.mark.slow
 def test_each_utterance_has_a_file_with_an_array_for_each_context(model, tmp_path):
     utterances = [Utterance.of_file(speech(tmp_path / "one.wav", 1.0)), Utterance.of_file(tmp_path / "missing.wav")]
     figures, skipped = extract(model, utterances, ["8,0", "unlimited"], tmp_path / "new" / "out")

@@ -87,6 +87,7 @@ def test_steps_and_validation_save_side_by_side(fit):
     assert run.files == ["val_loss=1.00-step=12", "val_loss=1.00-step=12-last"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_checkpoint_by_steps_resumes_at_the_next_batch(fit, tmp_path, accumulate):
     class KillAtStep4(pl.Callback):

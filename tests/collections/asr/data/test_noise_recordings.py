@@ -206,6 +206,7 @@ def test_unusable_noise_stops_where_an_option_says_so(tmp_path):
         recordings.sample(1000, 2000, RATE)
 
 
+@pytest.mark.slow
 def test_several_channels_are_averaged_and_rates_are_converted(tmp_path):
     left, right = speech_like(0, 1.0, 8000), speech_like(1, 1.0, 8000)
     stereo = recording(tmp_path / "a.wav", np.stack([left, right], axis=1), 8000)

@@ -59,6 +59,7 @@ def test_a_batch_of_one_gets_noise(loader, augmentor_config, kind):
     assert all(noise.any() for _, noise, _ in utterances(batches))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_workers_seed_gives_the_same_batches(loader, kind, workers):
@@ -78,6 +79,7 @@ def test_the_workers_seed_gives_the_same_batches(loader, kind, workers):
         assert not same(first, noisy_audio(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("kind", KINDS)
 def test_validation_has_the_same_noise_in_every_epoch(loader, kind, workers):
@@ -158,6 +160,7 @@ def test_items_that_come_with_noise_are_given_it(augmentor_config):
     assert torch.equal(clean.noisy_audio, clean.audio) and not clean.noise.any()
 
 
+@pytest.mark.slow
 def test_trimming_and_perturbation_are_nemos(loader, tmp_path):
     samples = np.concatenate([np.zeros(8000), speech_like(0, 1.5) + 0.2, np.zeros(12000)])
     file = write_audio(tmp_path / "quiet.wav", samples)

@@ -13,6 +13,9 @@ from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
 METHODS = [method for method in ("spawn", "forkserver") if method in multiprocessing.get_all_start_methods()]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def batches_by_method(loader, augmentor_config) -> dict[str, list[list]]:
     """The batches of every kind of data set, by how the worker that made them was started.
@@ -38,7 +41,6 @@ def batches_by_method(loader, augmentor_config) -> dict[str, list[list]]:
         return forked | dict(zip(METHODS, threads.map(batches, METHODS), strict=True))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_workers_of_any_start_method_give_the_same_batches(batches_by_method, method, kind):
@@ -54,7 +56,6 @@ def test_all_kinds_have_noise(batches_by_method):
         assert all(batch.noise.any() for batch in batches)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_training_works_with_workers_of_any_start_method(tiny_config, training_data, fit, method):
     config = tiny_config({"masking.mask_prob": 0.15})

@@ -11,6 +11,7 @@ from pretraining_batches import DENSE, loss_of
 from nemo.collections.asr.models.ssl_models import EncDecDenoiseMaskedTokenPredModel, EncDecMaskedTokenPredModel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("denoise", [True, False])
 @pytest.mark.parametrize("mask_position", ["pre_conv", "post_conv"])
 @pytest.mark.parametrize(("pad_to", "causal"), itertools.product([0, 16], [True, False]))

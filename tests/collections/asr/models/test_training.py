@@ -236,6 +236,7 @@ class TestWhatWrapsTheEncoder:
         assert graphs[0] == graphs[-1] > 0
 
 
+@pytest.mark.slow
 def test_the_chunked_recipe_trains_and_streams_at_each_of_its_contexts(trainable, tiny_config, fit, audio):
     contexts = [[70, 13], [70, 6], [70, 1], [70, 0]]
     model = trainable({"encoder.att_context_size": contexts}, config="nest_fast-conformer_streaming_chunked")

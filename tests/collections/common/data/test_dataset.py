@@ -18,6 +18,7 @@ class Numbers(torch.utils.data.Dataset):
         return self.first + int(index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [1, 2, 5])
 def test_every_epoch_has_all_of_a_ranks_data(world_size):
     for rank in range(world_size):

@@ -9,6 +9,7 @@ from corpus_examples import centroid, entries_of
 from nest_tools.corpus.noise import NOISES, make_noise
 
 
+@pytest.mark.slow
 def test_noises_are_of_every_kind_and_5_to_20_s_long(corpus):
     entries = entries_of(corpus.noise_manifest)
     assert [Path(entry["audio_filepath"]).stem for entry in entries] == list(NOISES)

@@ -42,6 +42,7 @@ def counted_forwards(model) -> list[bool]:
 class TestAllMasked:
     """Weights (1, 0) are the model without an objective."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("denoise", [True, False])
     @pytest.mark.parametrize("mask_position", ["pre_conv", "post_conv"])
     def test_it_is_bit_for_bit_the_model_without_the_section(self, tiny_model, audio, denoise, mask_position):

@@ -28,6 +28,7 @@ def is_refused(config) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_scheduler_changed_by_name_alone_is_told_what_to_change(recipe):
     with pytest.raises(ValueError, match="model.optim.sched must have options of CosineAnnealing only") as refusal:
         recipe("model.optim.sched.name=CosineAnnealing", "trainer.max_steps=1")
@@ -37,6 +38,7 @@ def test_a_scheduler_changed_by_name_alone_is_told_what_to_change(recipe):
     assert recipe(*followed, "model.optim.sched.warmup_steps=1", "trainer.max_steps=2").steps == 2
 
 
+@pytest.mark.slow
 def test_an_optimizer_changed_by_name_alone_is_told_what_to_change(recipe):
     with pytest.raises(
         ValueError, match=r"model.optim must have options of sgd only .*got betas\. .*'~model.optim.betas'"

@@ -105,6 +105,7 @@ def test_a_run_without_validation_leaves_a_checkpoint_too(recipe, without):
     assert recipe(*options, "trainer.max_steps=6").steps == 2
 
 
+@pytest.mark.slow
 def test_an_epoch_without_targets_is_logged_as_nan_saved_and_resumed(recipe):
     run = recipe("model.masking.mask_prob=0", "trainer.val_check_interval=2", "trainer.max_steps=4")
     metrics = {name: float(value) for name, value in run.trainer.callback_metrics.items() if name.startswith("val_")}
@@ -116,6 +117,7 @@ def test_an_epoch_without_targets_is_logged_as_nan_saved_and_resumed(recipe):
     assert [steps_in(file) for file in again.best] == [6] and [steps_in(file) for file in again.last] == [6]
 
 
+@pytest.mark.slow
 def test_one_utterance_trains(recipe):
     run = recipe("trainer.max_steps=2", "model.train_ds.batch_augmentor.prob=1.0", train=1, validation=1)
     assert run.steps == 2 and run.validations == 1 and len(run.nemo) == 1

@@ -28,6 +28,7 @@ def test_drops_everything_passes_over_data_that_do_not_know_their_length():
     assert not drops_everything([1, 2, 3], ranks=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["nest_fast-conformer_streaming_dynamic", "nest_streaming_demo"])
 def test_fewer_utterances_than_a_batch_are_a_batch_of_their_own(recipe, config):
     run = recipe("trainer.max_steps=2", config=config, train=3)

@@ -309,12 +309,14 @@ def heard_in_pieces() -> dict[str, np.ndarray]:
     return heard_by(MultiSpeakerNoiseAugmentation(**SAMPLED), over_utterance=False)
 
 
+@pytest.mark.slow
 def test_several_pieces_are_distributed_as_nemos(heard_in_pieces):
     """Eight tests at an error rate of 1e-4 each: the whole fails wrongly with at most 8 of 10,000 seeds."""
     theirs = heard_by(NemoMultiSpeakerNoiseAugmentation(**SAMPLED), over_utterance=True)
     assert differences(heard_in_pieces, theirs) == []
 
 
+@pytest.mark.slow
 def test_one_stretch_is_distributed_as_nemos():
     """As above."""
     theirs = heard_by(NemoSpeakerNoiseAugmentation(**SAMPLED), over_utterance=False)

@@ -278,6 +278,7 @@ class TestNonCausalMaskingIsNemoS:
         # A statistic that never varies must be equal.
         return ((a.mean(1) - b.mean(1)).abs() / error.clamp_min(1e-9)).flatten()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("recipe", RECIPES)
     def test_share_run_lengths_and_positions_agree(self, recipe):
         ours = self.masks(RandomBlockMasking(FEATURES, **self.RECIPES[recipe]), 1)
@@ -285,6 +286,7 @@ class TestNonCausalMaskingIsNemoS:
         assert theirs.any()
         assert self.differences(ours, theirs).max() < self.STANDARD_ERRORS
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("recipe", "change"),
         [("overlap", dict(mask_prob=0.022)), ("overlap", dict(block_size=13)), ("separate", dict(mask_prob=0.45))],
@@ -425,6 +427,7 @@ class TestWithoutTheHost:
         )
         assert masked.shape == masks.shape == (2, FEATURES, 60)
 
+    @pytest.mark.slow
     def test_it_compiles_without_a_graph_break_and_gives_the_same_masks(self, window, overlap):
         torch.compiler.reset()
         module = self.module(window, overlap)

@@ -408,6 +408,7 @@ def test_memory_stays_below_one_and_a_half_float32_scores(batch, frames, num_cla
     assert 0 < peak <= 1.5 * batch * frames / GROUP * num_classes * 4
 
 
+@pytest.mark.slow
 def test_a_large_batch_of_long_utterances_fits(tmp_path):
     ours, _ = build(normalize="per_feature", num_classes=8192)
     features = torch.randn(64, 80, 6000)

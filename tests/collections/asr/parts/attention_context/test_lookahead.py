@@ -24,6 +24,7 @@ def furthest_heard(model, context) -> list[int]:
     return heard
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convolution", ["causal", [3, 1], None], ids=str)
 @pytest.mark.parametrize(
     ("style", "context"),

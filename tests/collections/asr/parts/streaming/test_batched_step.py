@@ -12,6 +12,7 @@ from nemo.collections.asr.parts.streaming.batched_step import BatchedStep
 from nemo.collections.asr.parts.streaming.conformer_step import ConformerStep
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("style", "context", "frames"),
     [

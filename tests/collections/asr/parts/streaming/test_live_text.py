@@ -60,6 +60,7 @@ def recogniser() -> EncDecCTCModel:
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["abcdabcd", "ddacbbadcabcda"])
 @torch.no_grad()
 def test_a_recogniser_writes_the_offline_text(recogniser, text):

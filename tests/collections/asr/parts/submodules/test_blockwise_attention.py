@@ -32,12 +32,14 @@ def assert_nemos(case: Case, module, tolerance: float = 1e-5) -> None:
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(attention_cases())
 def test_outputs_and_gradients_are_nemos(case: Case):
     assert_nemos(case, attention_module())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(case=attention_cases())
 def test_outputs_and_gradients_of_the_accelerators_path_are_nemos(case: Case):
@@ -74,6 +76,7 @@ def test_a_module_in_bfloat16_gives_bfloat16_within_its_rounding():
         torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sdpa", [False, True])
 def test_dropout_has_the_mean_and_variance_of_nemos(sdpa, monkeypatch):
     """Over many masks; in evaluation nothing is dropped."""

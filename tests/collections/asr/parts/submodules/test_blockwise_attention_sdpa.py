@@ -16,6 +16,7 @@ def outputs_and_gradients(attend, tensors, *arguments, size) -> list[torch.Tenso
     return [output, *torch.autograd.grad(output, tensors, torch.ones_like(output) * torch.arange(CHANNELS))]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(attention_cases())
 def test_outputs_and_gradients_are_those_of_the_operator(case: Case):

@@ -92,6 +92,7 @@ class TestValidation:
         assert validated.losses == without.losses
         assert len(set(validated.losses)) == 8
 
+    @pytest.mark.slow
     def test_every_context_is_reported_for_every_dataloader_under_nemos_prefixes(self, runs):
         figures = {f"val_{figure}_{left}_0" for figure in ("loss", "acc") for left in LEFTS} | {"val_loss"}
         for metrics in runs[1].validations:
@@ -111,6 +112,7 @@ class TestValidation:
         last = runs[1].validations[-1]
         assert all(f"| [{left}, 0] | {last[f'other_val_loss_{left}_0']:.4f} |" in tables[0] for left in LEFTS)
 
+    @pytest.mark.slow
     def test_its_figures_repeat_with_noise_and_all(self, trainable, fit):
         model = trainable()
         trainer = fit(model, max_steps=1, limit_val_batches=1.0).trainer

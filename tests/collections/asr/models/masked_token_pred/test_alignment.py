@@ -46,6 +46,7 @@ def test_the_shift_of_targets_can_be_set(tiny_model):
         tiny_model({"target_shift": "later"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask_position", ["pre_conv", "post_conv"])
 @pytest.mark.parametrize(
     ("overrides", "message"),

@@ -185,6 +185,7 @@ class TestNoLeak:
         with pytest.raises(ValueError, match=message):
             tiny_model({**FUTURE, **config})
 
+    @pytest.mark.slow
     def test_a_target_shift_of_ones_own_asks_for_nothing_that_was_heard(self, tiny_model):
         model = tiny_model({**FUTURE, "target_shift": 3, "objective.steps": 4})
         assert [model.future_loss.first_step(ahead) for ahead in (0, 1)] == [3, 4]
@@ -195,6 +196,7 @@ class TestNoLeak:
 class TestAllFuture:
     """Weights (0, 1) are NEST-RQ: nothing is masked."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("denoise", [True, False])
     @pytest.mark.parametrize("mask_position", ["pre_conv", "post_conv"])
     def test_nothing_is_masked_and_only_future_tokens_are_asked_for(self, tiny_model, audio, denoise, mask_position):

@@ -27,6 +27,7 @@ def test_predict_gives_the_frames_of_the_unmasked_audio(tiny_model, trainer, aud
     assert lengths.tolist() == expected_lengths.tolist()
 
 
+@pytest.mark.slow
 def test_batches_of_the_models_own_data_sets_are_predicted_without_their_noise(tiny_model, training_data, trainer):
     model = tiny_model({"validation_ds": training_data("other")})
     noisy = trainer.predict(model, model.val_dataloader())

@@ -11,6 +11,7 @@ from nemo.collections.asr.parts.utils.streaming_utils import set_dynamic_context
 from nemo.utils import logging
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask_position", ["pre_conv", "post_conv"])
 @pytest.mark.parametrize("denoise", [True, False])
 def test_a_model_survives_its_file_a_copy_and_a_pickle(tiny_model, audio, tmp_path, mask_position, denoise):

@@ -66,26 +66,26 @@ def main() -> None:
 
 
 def print_tables(file: Path) -> None:
-    from ablation_parts.results import read_results
     from ablation_parts.tables import tables
+    from trainings.results import common_value, read_results
 
-    results, size = read_results(file)
-    print(tables(results, SIZES[size]))
+    results = read_results(file)
+    print(tables(results, SIZES[common_value(results, "size")]))
 
 
 def train_all(options: argparse.Namespace, out: Path) -> None:
-    from ablation_parts.jobs import run_all
-    from ablation_parts.results import results_of, write_results
     from ablation_parts.tables import tables
     from nest_tools.command import write_text
     from nest_tools.corpus import make_corpus
+    from trainings.jobs import run_all
+    from trainings.results import results_of, write_results
 
     size = SIZES[options.size]
     make_corpus(out / "corpus", minutes=size.minutes, validation_minutes=size.validation_minutes)
 
     def write_tables() -> str:
         results = results_of(out, options.arms, options.seeds)
-        write_results(results, options.size, out)
+        write_results(results, out / "ablation.jsonl", size=options.size)
         text = tables(results, size)
         write_text(out / "ablation.md", text + "\n")
         return text

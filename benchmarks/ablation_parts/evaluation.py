@@ -11,9 +11,9 @@ from nest_tools.probe import LabelledAudio, probe, read_labelled
 from omegaconf import OmegaConf
 from scripts_path import CONFIGS
 from torch import Tensor
+from trainings.data import SAMPLE_RATE
 
 from ablation_parts.arms import BASE, BASE_ARM, CONTEXTS, MASK_SETS, PROBE_MINUTES, Arm, Size
-from ablation_parts.data import SAMPLE_RATE
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
 from nemo.collections.asr.models.masked_token_pred.speech_features import SpeechFeatures
 from nemo.collections.asr.modules.ssl_modules.token_distribution import TokenDistribution

@@ -4,8 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from ablation_parts.arms import ARMS, BASE, BASE_ARM, CONTEXTS, DENSER, MASK_SETS, Size
-from ablation_parts.figures import (
+from trainings.figures import (
     ACCURACY,
     LOSS,
     PROBE,
@@ -19,6 +18,8 @@ from ablation_parts.figures import (
     loss_at,
     spread,
 )
+
+from ablation_parts.arms import ARMS, BASE, BASE_ARM, CONTEXTS, DENSER, MASK_SETS, Size
 from nemo.collections.asr.parts.utils.markdown import markdown_table
 
 

@@ -15,11 +15,11 @@ import torch
 from nest_tools.command import written_whole
 from nest_tools.corpus import make_corpus
 from torch import Tensor
+from trainings.data import RandomCrops, features_of, padded
+from trainings.results import run_folder, write_result
 
 from ablation_parts.arms import BASE_ARM, CONTEXTS, EVALUATIONS, Arm, Size
-from ablation_parts.data import RandomCrops, features_of, padded
 from ablation_parts.evaluation import PhoneProbe, build_model, evaluate, fixed_masks
-from ablation_parts.results import run_folder, write_result
 from nemo.collections.asr.losses.ssl_losses.mlm import target_mask
 from nemo.collections.asr.models.ssl_models import SpeechFeatures
 from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks

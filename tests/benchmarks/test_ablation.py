@@ -5,15 +5,16 @@ from pathlib import Path
 
 import ablation
 import pytest
-from ablation_parts import results
 from ablation_parts.arms import ARMS, SIZES
 from ablation_parts.tables import tables
+from trainings import results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_the_committed_tables_are_those_of_the_committed_figures_and_the_guide_quotes_them():
-    found, size = results.read_results(REPOSITORY / "benchmarks/results/ablation.jsonl")
+    found = results.read_results(REPOSITORY / "benchmarks/results/ablation.jsonl")
+    size = results.common_value(found, "size")
     assert size == "default" and set(found) == {arm.name for arm in ARMS}
     assert all(len(runs) >= 3 for runs in found.values())
     committed = (REPOSITORY / "benchmarks/results/ablation.md").read_text(encoding="utf-8")

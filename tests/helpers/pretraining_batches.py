@@ -25,4 +25,4 @@ def loss_of(model, audio, lengths):
     """The training loss of one batch, as `training_step` computes it, without a trainer."""
     denoise = isinstance(model, EncDecDenoiseMaskedTokenPredModel)
     batch = noisy_batch(audio, lengths) if denoise else (audio, lengths)
-    return model._training_loss(batch)[0]
+    return model.training_loss(batch)[0]

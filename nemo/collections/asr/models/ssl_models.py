@@ -218,7 +218,7 @@ class EncDecMaskedTokenPredModel(
 
     def training_step(self, batch: Any, batch_idx: int = 0) -> dict[str, Any]:
         """One micro-batch: its loss, its terms, and what was masked under its context."""
-        loss, logs = self._training_loss(batch)
+        loss, logs = self.training_loss(batch)
         logs["learning_rate"] = self._optimizer.param_groups[0]["lr"]
         logs |= {"global_step": self.trainer.global_step, "train_loss": loss}
         if self._codebook_logs is not None:
@@ -226,8 +226,8 @@ class EncDecMaskedTokenPredModel(
         return {"loss": loss, "log": logs}
 
     def speech_features(self, batch: Any) -> SpeechFeatures:
-        """The features of a batch of this model's data sets."""
-        return self._features(**self._arguments(batch))
+        """The features of a batch of this model's data sets, unless it is features already."""
+        return batch if isinstance(batch, SpeechFeatures) else self._features(**self._arguments(batch))
 
     def _arguments(self, batch: Any) -> dict[str, Tensor]:
         """What `forward` is given of a batch."""

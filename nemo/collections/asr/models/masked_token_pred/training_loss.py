@@ -17,8 +17,12 @@ __all__ = ["TrainingLoss"]
 class TrainingLoss(ModelPart):
     """A mixin of the masked token prediction models."""
 
-    def _training_loss(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
-        """The loss of a micro-batch, and what to log of it."""
+    def training_loss(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
+        """The loss of a micro-batch, and what to log of it.
+
+        Args:
+            batch: of this model's data sets, or `SpeechFeatures` that are computed already.
+        """
         if self.objective.predicts_future:
             return self._objective_loss(batch)
         loss, masks = self._masked_loss(batch)
@@ -26,8 +30,8 @@ class TrainingLoss(ModelPart):
 
     def _masked_loss(self, batch: Any) -> tuple[Tensor, Tensor]:
         """The loss of masked prediction alone, and the masks `[B, D, T]`."""
-        if self._decodes_targets_alone:
-            return self._loss_of_targets(*self._encoded_and_tokens(self.speech_features(batch), apply_mask=True))
+        if self._has_library_forward:
+            return self._loss_of_encoded(*self._encoded_and_tokens(self.speech_features(batch), apply_mask=True))
         return self._loss_of_frames(*self.forward(apply_mask=True, **self._arguments(batch)))
 
     def _mask_logs(self, masks: Tensor) -> dict[str, Tensor]:

@@ -165,12 +165,12 @@ class TestNoLeak:
         batch = noisy_batch(*audio)
         set_dynamic_context(model, [-1, -1])
         torch.manual_seed(0)
-        loss, logs = model._training_loss(batch)
+        loss, logs = model.training_loss(batch)
         assert logs["future_left_out"] == 1 and "train_future_loss" not in logs
         assert torch.equal(loss, logs["train_masked_loss"])
         assert all(gradient is not None for gradient in gradients(loss, model).values())
         set_dynamic_context(model, [8, 0])
-        loss, logs = model._training_loss(batch)
+        loss, logs = model.training_loss(batch)
         assert logs["future_left_out"] == 0 and logs["train_future_loss"] > 0
 
     @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ class TestAllFuture:
         masked = counted_forwards(model)
         model.mask_processor.forward = model.mask_processor.write = lambda *_, **__: 1 / 0
         batch = noisy_batch(*audio) if denoise else audio
-        loss, logs = model._training_loss(batch)
+        loss, logs = model.training_loss(batch)
         assert masked == [False]
         assert torch.equal(loss, logs["train_future_loss"])
         assert set(logs) == {
@@ -249,7 +249,7 @@ class TestAllFuture:
     def test_padding_changes_nothing(self, tiny_model, audio):
         model = tiny_model({**FUTURE, **BOOKS}, denoise=False).eval()
         signal, lengths = audio
-        sums = [model._training_loss(audio)[0]]
+        sums = [model.training_loss(audio)[0]]
         alone = []
         for row, length in zip(signal, lengths, strict=True):
             features = model.speech_features((row[None, :length], length[None]))
@@ -272,7 +272,7 @@ class TestBoth:
         model = tiny_model({**DENSE, **BOTH, **BOOKS, "objective.combination": combination}).eval()
         masked = counted_forwards(model)
         torch.manual_seed(0)
-        loss, logs = model._training_loss(noisy_batch(*audio))
+        loss, logs = model.training_loss(noisy_batch(*audio))
         assert masked == forwards
         torch.testing.assert_close(loss, 0.25 * logs["train_masked_loss"] + 0.75 * logs["train_future_loss"])
         plain = tiny_model({**DENSE, **BOOKS}).eval()
@@ -292,7 +292,7 @@ class TestBoth:
         ).train()
         masked, tasks = counted_forwards(model), []
         for count in range(12):
-            loss, logs = model._training_loss(noisy_batch(*audio))
+            loss, logs = model.training_loss(noisy_batch(*audio))
             tasks.append("train_masked_loss" in logs)
             assert ("train_future_loss" in logs) != tasks[-1]
             assert tasks[-1] == (model.context_sampler.remainder_at(count) < 0.5)
@@ -302,10 +302,10 @@ class TestBoth:
 
     def test_tasks_alternate_with_a_single_or_a_pinned_context_too(self, tiny_model, audio):
         model = tiny_model({**DENSE, **BY_BATCH, "encoder.att_context_size": [8, 0]}).train()
-        single = ["train_masked_loss" in model._training_loss(noisy_batch(*audio))[1] for _ in range(8)]
+        single = ["train_masked_loss" in model.training_loss(noisy_batch(*audio))[1] for _ in range(8)]
         model = tiny_model({**DENSE, **BY_BATCH}).train()
         set_dynamic_context(model, [8, 0])
-        pinned = ["train_masked_loss" in model._training_loss(noisy_batch(*audio))[1] for _ in range(8)]
+        pinned = ["train_masked_loss" in model.training_loss(noisy_batch(*audio))[1] for _ in range(8)]
         assert len(set(single)) == len(set(pinned)) == 2
 
 

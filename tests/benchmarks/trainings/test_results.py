@@ -1,19 +1,30 @@
-"""What trainings of the ablation leave."""
+"""What trainings leave."""
 
-from ablation_parts import results
+import pytest
 from ablation_parts.arms import ARMS, SIZES
 from ablation_parts.tables import tables
 from ablation_runs import run
+from trainings import results
 
 TINY = SIZES["tiny"]
 
 
 def test_tables_can_be_made_again_of_the_figures(tmp_path):
     found = {"sliding": {seed: run(2.0 + seed, 100) for seed in range(3)}, "tail": {1: run(2.5, 50)}}
-    results.write_results(found, "tiny", tmp_path)
-    read, size = results.read_results(tmp_path / "ablation.jsonl")
-    assert size == "tiny" and list(read) == ["sliding", "tail"] and list(read["sliding"]) == [0, 1, 2]
+    results.write_results(found, tmp_path / "ablation.jsonl", size="tiny")
+    read = results.read_results(tmp_path / "ablation.jsonl")
+    assert (
+        results.common_value(read, "size") == "tiny"
+        and list(read) == ["sliding", "tail"]
+        and list(read["sliding"]) == [0, 1, 2]
+    )
     assert tables(read, TINY) == tables(found, TINY)
+
+
+def test_lines_that_differ_in_what_is_common_are_refused():
+    found = {"tail": {0: {"size": "tiny"}, 1: {"size": "large"}}}
+    with pytest.raises(ValueError, match=r"size must be the same in all lines; got \['large', 'tiny'\]"):
+        results.common_value(found, "size")
 
 
 def test_results_are_those_of_finished_trainings(tmp_path):

@@ -41,20 +41,32 @@ def results_of(out: Path, arms: Sequence[str], seeds: int) -> Results:
     return {arm: by_seed for arm, by_seed in found.items() if by_seed}
 
 
-def write_results(results: Results, size: str, out: Path) -> None:
-    """Writes all figures, a training a line, into `ablation.jsonl`."""
+def write_results(results: Results, file: Path, **common: Any) -> None:
+    """Writes all figures, a training a line; `common` goes into each line."""
     lines = [
-        json.dumps({"arm": arm, "seed": seed, "size": size, **run})
+        json.dumps({"arm": arm, "seed": seed, **common, **run})
         for arm, runs in results.items()
         for seed, run in runs.items()
     ]
-    write_text(out / "ablation.jsonl", "\n".join(lines) + "\n")
+    write_text(file, "\n".join(lines) + "\n")
 
 
-def read_results(file: Path) -> tuple[Results, str]:
-    """The results, and the name of the size, that `write_results` wrote into an `ablation.jsonl`."""
-    runs = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+def read_results(file: Path) -> Results:
+    """What `write_results` wrote."""
     results: Results = {}
-    for run in runs:
+    for line in file.read_text(encoding="utf-8").splitlines():
+        run = json.loads(line)
         results.setdefault(run["arm"], {})[run["seed"]] = run
-    return results, runs[0]["size"]
+    return results
+
+
+def common_value(results: Results, name: str) -> Any:
+    """The value of `name` in every line of what `read_results` read.
+
+    Raises:
+        ValueError: the lines differ in it, or there are none.
+    """
+    values = {run[name] for runs in results.values() for run in runs.values()}
+    if len(values) != 1:
+        raise ValueError(f"{name} must be the same in all lines; got {sorted(values)}")
+    return values.pop()

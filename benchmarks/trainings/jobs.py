@@ -10,7 +10,7 @@ from pathlib import Path
 from nest_tools.cpu_training import cpu_training_environment
 from tqdm import tqdm
 
-from ablation_parts.results import is_finished, run_folder
+from trainings.results import is_finished, run_folder
 
 
 def run_all(

@@ -1,8 +1,8 @@
-"""The jobs of the ablation: each training in a process of its own."""
+"""The jobs: each training in a process of its own."""
 
 import pytest
-from ablation_parts import results
-from ablation_parts.jobs import run_all
+from trainings import results
+from trainings.jobs import run_all
 
 JOB = """
 import os, sys

@@ -1,10 +1,10 @@
-"""The data of the ablation: batches, and random crops in an order of their own."""
+"""The data of trainings: batches, and random crops in an order of their own."""
 
 import json
 
 import pytest
 import torch
-from ablation_parts.data import RandomCrops, features_of, padded
+from trainings.data import RandomCrops, features_of, padded
 
 UTTERANCES = [torch.arange(length, dtype=torch.float).expand(2, -1) + 1000 * length for length in (90, 150, 300, 400)]
 

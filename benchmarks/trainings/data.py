@@ -1,4 +1,4 @@
-"""The speech of the ablation as features, and random crops of it."""
+"""The speech of a corpus as features, and random crops of it."""
 
 import random
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""The figures of the ablation's tables: taken from runs, and compared seed by seed."""
+"""The figures of tables: taken from runs, and compared seed by seed."""
 
-from ablation_parts import figures
 from ablation_runs import CONTEXTS, run
+from trainings import figures
 
 
 def test_a_loss_at_so_many_targets_lies_between_two_evaluations():

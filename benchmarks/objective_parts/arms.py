@@ -12,6 +12,7 @@ CHOSEN_AT = [80, 0]
 
 ALL_LABELS = (5, 20, 60)
 FEW_LABELS = (5,)
+OTHER_PEAKS = (3e-4, 3e-3)
 
 FIXED = "fixed statistics"
 """In `Arm.features`: normalised by mean and deviation of the training speech."""
@@ -57,13 +58,28 @@ class Arm:
     label_minutes: tuple[int, ...] = FEW_LABELS
     """Minutes of labelled speech that it is fine-tuned on."""
 
+    other_peaks: tuple[float, ...] = ()
+    """Other learning rates of fine-tuning on 5 minutes that are tried, with seed 0."""
+
     compared_with: str = "none"
 
 
 ARMS = (
-    Arm("none", "random weights", pretrained=False, label_minutes=ALL_LABELS),
-    Arm("masked", "masked prediction, `sliding`, the dynamic config's objective", label_minutes=ALL_LABELS),
-    Arm("future", "the next 2 tokens at every frame, 4 books, nothing masked", 4, future(), label_minutes=ALL_LABELS),
+    Arm("none", "random weights", pretrained=False, label_minutes=ALL_LABELS, other_peaks=OTHER_PEAKS),
+    Arm(
+        "masked",
+        "masked prediction, `sliding`, the dynamic config's objective",
+        label_minutes=ALL_LABELS,
+        other_peaks=OTHER_PEAKS,
+    ),
+    Arm(
+        "future",
+        "the next 2 tokens at every frame, 4 books, nothing masked",
+        4,
+        future(),
+        label_minutes=ALL_LABELS,
+        other_peaks=OTHER_PEAKS,
+    ),
     Arm("masked, 4 books", "masked prediction with 4 books", 4),
     Arm("both, one forward", "masked and future tokens in one masked forward", 4, both("one_forward")),
     Arm("both, by batch", "masked or future tokens, for each batch", 4, both("by_batch")),

@@ -65,19 +65,25 @@ def labelled_features(utterances: Sequence[LabelledAudio], model: Any, number: F
 
 
 def fine_tune(
-    model: Any, train: LabelledFeatures, test: LabelledFeatures, number: FrameLabels, size: Size, seed: int
+    model: Any,
+    train: LabelledFeatures,
+    test: LabelledFeatures,
+    number: FrameLabels,
+    size: Size,
+    seed: int,
+    peak: float | None = None,
 ) -> dict[str, float]:
     """Accuracy (share of frames) on `test` at each context, after the size's steps on `train`.
 
-    The model's encoder is changed. One context is sampled for each batch, as in pretraining. All arms of a seed have
-    the same crops, contexts and head.
+    `peak` is the highest learning rate, None for the size's. The model's encoder is changed. One context is sampled
+    for each batch, as in pretraining. All arms of a seed have the same crops, contexts and head.
     """
     torch.manual_seed(1000 + seed)
     tagger = PhoneTagger(model, len(number.numbers)).to(model.device).train()
     contexts = random.Random(seed)
     crops = LabelledCrops(train, number.factor, number.shift, size.fine_tuning_batch, size.fine_tuning_seconds, seed)
     weights = [*model.encoder.parameters(), *tagger.head.parameters()]
-    optimizer = torch.optim.AdamW(weights, size.fine_tuning_peak, betas=(0.9, 0.98), weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(weights, peak or size.fine_tuning_peak, betas=(0.9, 0.98), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, size.fine_tuning_steps))
     for _ in range(size.fine_tuning_steps):
         features, lengths, labels = (tensor.to(model.device) for tensor in crops.next())

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from objective_parts.fine_tuning import fine_tune, labelled_features
 from objective_parts.models import build_model, fit
 from objective_parts.pretraining import Pretraining, objective_figures
 from objective_parts.probing import probe_encoder, probe_log_mels
-from objective_parts.speech import Speech, features_of, read_speech, up_to
+from objective_parts.speech import LabelledAudio, Speech, features_of, read_speech, up_to
 
 
 def run_arm(arm: Arm, seed: int, size: Size, corpus: Path, out: Path, device: torch.device) -> None:
@@ -38,15 +39,15 @@ def run_arm(arm: Arm, seed: int, size: Size, corpus: Path, out: Path, device: to
             print(f"{arm.name} {seed}: {name} {file.read_text(encoding='utf-8')[:150]}", flush=True)
         parts[name] = json.loads(file.read_text(encoding="utf-8"))
 
+    def of_labels(minutes: int, tested_on: list[LabelledAudio], peak: float | None = None) -> dict[str, float]:
+        train, test = (labelled_features(part, model, number) for part in (up_to(speech.train, minutes), tested_on))
+        return fine_tune(copy.deepcopy(model).to(device), train, test, number, size, seed, peak)
+
     for minutes in arm.label_minutes:
-
-        def of_labels(minutes: int = minutes) -> dict[str, float]:
-            copied = copy.deepcopy(model).to(device)
-            train = labelled_features(up_to(speech.train, minutes), model, number)
-            return fine_tune(copied, train, labelled_features(speech.test, model, number), number, size, seed)
-
-        part(f"fine_tuned_{minutes}", of_labels)
+        part(f"fine_tuned_{minutes}", partial(of_labels, minutes, speech.test))
     part("probe", lambda: probe_encoder(model, speech, number, size))
+    for peak in (size.fine_tuning_peak, *arm.other_peaks) if arm.other_peaks and seed == 0 else ():
+        part(f"fine_tuned_at_{peak:g}", partial(of_labels, 5, speech.validation, peak))
     if not arm.pretrained and seed == 0:
         part("log_mels", lambda: probe_log_mels(model, speech, number, size))
     write_result(out, arm.name, seed, parts)

@@ -67,11 +67,11 @@ def tables(results: Mapping[str, Runs], size: Size) -> str:
     """The report on what is finished, in Markdown."""
     results = {arm.name: results[arm.name] for arm in ARMS if arm.name in results}
     lines = [
-        f"Phones per frame, in %. An encoder of {size.encoder['n_layers']} layers of {size.encoder['d_model']} channels, "
-        f"{size.steps} steps of {size.batch} crops of up to {size.crop_seconds:g} s, {size.num_classes} codes in each "
+        f"Phones per frame, in %. An encoder of {size.encoder['n_layers']} layers of {size.encoder['d_model']} "
+        f"channels, {size.steps} steps of {size.batch} crops of up to {size.crop_seconds:g} s, {size.num_classes} codes in each "
         f"codebook; one of the contexts {', '.join(ALL)} is sampled for each batch, in fine-tuning too. Probes are "
-        f"fitted on {size.probe_minutes:g} minutes; their penalties are chosen on validation at {AT}. Fine-tuning: the "
-        f"whole encoder, {size.fine_tuning_steps} steps of {size.fine_tuning_batch} crops of up to "
+        f"fitted on {size.probe_minutes:g} minutes; their penalties are chosen on validation at {AT}. Fine-tuning: "
+        f"the whole encoder, {size.fine_tuning_steps} steps of {size.fine_tuning_batch} crops of up to "
         f"{size.fine_tuning_seconds:g} s. Tested on sentences that were never heard. Mean ± standard deviation over "
         "seeds; the arms of a seed begin with the same encoder and have the same crops, contexts and labels.",
     ]
@@ -81,6 +81,9 @@ def tables(results: Mapping[str, Runs], size: Size) -> str:
 
     section(f"All arms, at {AT}.", arms_table(results), _log_mels_note(results))
     section("Differences, seed by seed.", pairs_table(results), PAIRS_NOTE)
+    section(
+        f"Fine-tuned on 5 minutes at other learning rates, on validation at {AT}.", peaks_table(results), PEAKS_NOTE
+    )
     for name in ("probe, all layers", "probe, last layer", "fine-tuned, 5 min"):
         compared = {arm: _compared_with(arm, results) for arm in results}
         section(
@@ -102,6 +105,7 @@ LOSSES_NOTE = (
     "predicts. A model that forecasts must beat the latter. For arms that mask, the loss of masked tokens stands "
     "beside the frequencies alone."
 )
+PEAKS_NOTE = "Seed 0 alone: the order of the arms does not come from the learning rate."
 COST_NOTE = (
     "CPU time of a training step beside `masked`, medians over seeds; trainings ran on one thread each, beside other "
     "work."
@@ -163,6 +167,24 @@ def _difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
     half = stats.t.ppf(0.975, len(differences) - 1) * statistics.stdev(differences) / len(differences) ** 0.5
     text = f"{mean:+.1f} ± {half:.1f}"
     return f"**{text}**" if abs(mean) > half else text
+
+
+def peaks_table(results: Mapping[str, Runs]) -> str:
+    """The arms that were fine-tuned at several learning rates."""
+    name = "fine_tuned_at_"
+    found = {arm: {key: run[key] for key in run if key.startswith(name)} for arm, (run, *_) in _runs(results)}
+    peaks = sorted({key for parts in found.values() for key in parts}, key=lambda key: float(key.removeprefix(name)))
+    rows = [
+        [arm, *(f"{100 * parts[peak][AT]:.1f}" if peak in parts else "-" for peak in peaks)]
+        for arm, parts in found.items()
+        if parts
+    ]
+    return markdown_table(["arm", *(peak.removeprefix(name) for peak in peaks)], rows)
+
+
+def _runs(results: Mapping[str, Runs]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The runs of each arm, by rising seed."""
+    return [(arm, [runs[seed] for seed in sorted(runs)]) for arm, runs in results.items()]
 
 
 def losses_table(results: Mapping[str, Runs]) -> str:

@@ -34,7 +34,8 @@ STREAMING_KEYS = (
     "encoder.blockwise_attention",
 )
 WARM_UP_STEPS = 2
-SIDES = {"NeMo": "0", "ours": "1", "ours, streaming": "1"}
+FUTURE = {"num_books": 4, "num_classes": 1024, "objective": {"masked": 0.0, "future": 1.0, "steps": 2}}
+SIDES = {"NeMo": "0", "ours": "1", "ours, streaming": "1", "ours, future": "1"}
 """The sides, and `NEMO_OVERLAY` in their processes."""
 
 
@@ -46,7 +47,10 @@ def model_config(side: str, size: str) -> Any:
     for key, value in SIZES[size].items():
         config.encoder[key] = value
     config.update(train_ds=None, validation_ds=None)
-    if side != "ours, streaming":
+    if side == "ours, future":
+        OmegaConf.set_struct(config, False)
+        config.update(FUTURE)
+    elif side != "ours, streaming":
         with open_dict(config):
             for key, value in OFFLINE.items():
                 OmegaConf.update(config, key, value)

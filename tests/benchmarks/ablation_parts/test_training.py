@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
+from ablation_parts import training
 from ablation_parts.arms import BASE_ARM, SIZES, arm_named
 from ablation_runs import CONTEXTS
-from ablation_parts import training
 from trainings import results
 
 pytest.importorskip("espeakng_loader", reason="the ablation's speech is synthesised by espeakng-loader")

@@ -55,7 +55,5 @@ def test_fine_tuning_depends_on_its_seed_alone(labelled):
     model, number, utterances = labelled
     import copy
 
-    first, again = (
-        fine_tune(copy.deepcopy(model), utterances, utterances[:2], number, TINY, 0) for _ in range(2)
-    )
+    first, again = (fine_tune(copy.deepcopy(model), utterances, utterances[:2], number, TINY, 0) for _ in range(2))
     assert first == again and set(first) == {str(context) for context in CONTEXTS}

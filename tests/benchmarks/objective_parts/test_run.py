@@ -7,6 +7,8 @@ from objective_parts.run import run_arm
 from phone_corpus import write_phone_corpus
 from trainings.results import is_finished, results_of, run_folder
 
+PEAKS = ("0.001", "0.0003", "0.003")
+
 pytestmark = pytest.mark.slow
 
 
@@ -15,7 +17,8 @@ def test_a_run_keeps_each_part_that_is_finished(tmp_path, capsys):
     arguments = (arm_named("future"), 0, SIZES["tiny"], corpus, out, torch.device("cpu"))
     run_arm(*arguments)
     first = results_of(out, ["future"], 1)["future"][0]
-    assert set(first) == {"pretraining", "probe", "fine_tuned_5", "fine_tuned_20", "fine_tuned_60"}
+    parts = {"fine_tuned_5", "fine_tuned_20", "fine_tuned_60"} | {f"fine_tuned_at_{peak}" for peak in PEAKS}
+    assert set(first) == {"pretraining", "probe", *parts}
     assert first["pretraining"]["steps"] == 4 and "future 0: step 4 of 4" in capsys.readouterr().out
     folder = run_folder(out, "future", 0)
     (folder / "result.json").unlink()

@@ -20,6 +20,8 @@ def run(share: float, pretrained: bool = True) -> dict:
         "pretraining": {"steps": 4, "seconds": 2.0, **losses} if pretrained else {},
         "probe": {name: by_context for name in ("all_layers", "last_layer", "weighted_layers")},
         "fine_tuned_5": by_context,
+        "fine_tuned_at_0.003": dict.fromkeys(ALL, share / 2),
+        "fine_tuned_at_0.0003": by_context,
         **({} if pretrained else {"log_mels": {"penalties": {}, "16": 0.25, "32": 0.5, "most_frequent": 0.125}}),
     }
 
@@ -40,6 +42,8 @@ def test_arms_stand_beside_log_mels_and_what_needs_no_hearing():
     sections = text.split("**")
     assert row(sections[2], "future")[2:6] == ["3", "61.0 ± 1.0", "61.0 ± 1.0", "61.0 ± 1.0"]
     assert row(sections[2], "none")[6:] == ["51.1 ± 1.1", "-", "-"]
+    (peaks,) = [part for part in sections if part.lstrip().startswith("| arm | 0.0003 | 0.003 |")]
+    assert row(peaks, "future") == ["future", "60.0", "30.0"]
     assert "25.0 % from 16 frames, 50.0 % from 32 frames. Most frequent phone: 12.5 %." in text
     assert ["future", "3.000", "2.250", "-", "-", "1.750", "1.500"] in [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()

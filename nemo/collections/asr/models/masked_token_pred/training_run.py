@@ -25,6 +25,8 @@ __all__ = ["TrainingRun"]
 class TrainingRun(ModelPart):
     """A mixin of the masked token prediction models."""
 
+    _in_setup = False
+
     def configure_callbacks(self) -> Sequence[Callback] | Callback:
         """Adds the callbacks that end a run: with a validation, with a checkpoint, or with an error without data."""
         return [*super().configure_callbacks(), SomeBatchRequired(), LastValidation(), InterruptedRun()]
@@ -51,13 +53,21 @@ class TrainingRun(ModelPart):
             config = OmegaConf.merge(train_data_config, {"drop_last": False})
             self._train_dl = self._setup_dataloader_from_config(config=config)
 
+    def setup(self, stage: str | None = None) -> None:
+        """As NeMo's, which asks for the data loaders: there may be none yet, or others be given to `Trainer.fit`."""
+        self._in_setup = True
+        try:
+            super().setup(stage)
+        finally:
+            self._in_setup = False
+
     def train_dataloader(self) -> Any:
         """The data loader of training.
 
         Raises:
             ValueError: the config names no data to train on.
         """
-        if self._train_dl is None:
+        if self._train_dl is None and not self._in_setup:
             raise ValueError(
                 "model.train_ds must name the data to train on, by manifest_filepath or with use_lhotse; got "
                 f"{self.cfg.get('train_ds') and 'manifest_filepath=null'}"

@@ -30,7 +30,7 @@ class CodebookHealth:
 
     Args:
         num_classes: `C`, codes in a codebook.
-        num_books: `Q`, codebooks; their mean is reported.
+        num_books: `Q`, codebooks; their mean is reported, and the lowest perplexity among them.
         window: batches (calls of `update`) that count.
         min_perplexity: `compute` warns, once, when the targets' perplexity in any codebook is below it and at least
             ten times as many targets were counted. From 1 to `num_classes`. None: 16, or a quarter of `num_classes`
@@ -95,7 +95,9 @@ class CodebookHealth:
 
         Returns:
             `target_perplexity`, `target_codes_used` (a fraction of the codebook), `prediction_perplexity` and
-            `prediction_codes_used`; 0 where nothing was counted. Empty before the first `update`.
+            `prediction_codes_used`, means over the codebooks; with several of them also `target_perplexity_lowest`
+            and `prediction_perplexity_lowest`, those of the worst one. 0 where nothing was counted. Empty before the
+            first `update`.
         """
         if self._ring is None:
             return {}
@@ -106,7 +108,11 @@ class CodebookHealth:
         self._warn_of_collapse(perplexities[0].tolist(), counts[0].sum(dim=-1).tolist())
         values = torch.stack([perplexities, codes_used(counts)], dim=1).mean(dim=-1).flatten().tolist()
         names = ("target_perplexity", "target_codes_used", "prediction_perplexity", "prediction_codes_used")
-        return dict(zip(names, values, strict=True))
+        metrics = dict(zip(names, values, strict=True))
+        if self.num_books > 1:
+            lowest = perplexities.min(dim=-1).values.tolist()
+            metrics |= {"target_perplexity_lowest": lowest[0], "prediction_perplexity_lowest": lowest[1]}
+        return metrics
 
     def reset(self) -> None:
         """Forgets all batches, but not that the warning was given."""

@@ -18,6 +18,21 @@ def test_a_model_without_training_data_can_be_validated_and_says_what_training_n
         run.trainer.fit(run.model)
 
 
+def test_a_loader_given_to_the_trainer_takes_the_place_of_training_data(recipe):
+    run = recipe("trainer.max_steps=2", fit=False)
+    loader = run.model.train_dataloader()
+    run.model._train_dl = None
+    run.trainer.fit(run.model, train_dataloaders=loader)
+    assert run.trainer.global_step == 2
+
+
+def test_training_data_can_be_set_up_when_the_trainer_starts(recipe):
+    run = recipe("trainer.max_steps=1", "+model.train_ds.defer_setup=true", fit=False)
+    assert run.model._train_dl is None
+    run.trainer.fit(run.model)
+    assert run.trainer.global_step == 1
+
+
 def test_without_a_scheduler_the_learning_rate_stays(recipe):
     run = recipe("trainer.max_steps=2", "model.optim.sched=null", "model.optim.lr=1e-3")
     assert run.trainer.lr_scheduler_configs == []

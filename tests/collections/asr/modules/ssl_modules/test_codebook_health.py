@@ -77,7 +77,7 @@ def test_a_batch_without_predictions_clears_those_it_replaces():
     assert metrics["target_perplexity"] > 1
 
 
-def test_several_codebooks_are_averaged():
+def test_several_codebooks_are_averaged_and_the_worst_is_named():
     health = CodebookHealth(num_classes=20, num_books=2)
     targets = torch.stack([random_ids(3, 30), random_ids(3, 30, high=3)], dim=-1)
     health.update(targets)
@@ -85,6 +85,10 @@ def test_several_codebooks_are_averaged():
     metrics = health.compute()
     assert metrics["target_perplexity"] == pytest.approx(sum(perplexities) / 2)
     assert metrics["target_codes_used"] == pytest.approx(sum(used) / 2)
+    assert metrics["target_perplexity_lowest"] == pytest.approx(min(perplexities))
+    assert metrics["target_perplexity_lowest"] < metrics["target_perplexity"]
+    assert metrics["prediction_perplexity_lowest"] == 0  # there are none
+    assert not [name for name in CodebookHealth(num_classes=20).compute() if name.endswith("lowest")]
 
 
 def test_nothing_counted_is_zero_and_no_warning(warnings):

@@ -1,0 +1,42 @@
+"""The evaluation of objectives: its committed tables, and its command line."""
+
+import sys
+from pathlib import Path
+
+import objective
+import pytest
+from objective_parts.arms import SIZES
+from objective_parts.tables import tables
+from trainings.results import common_value, read_results
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results"
+
+
+@pytest.mark.parametrize("name", ["objective"])
+def test_the_committed_tables_are_those_of_the_committed_figures(name):
+    found = read_results(RESULTS / f"{name}.jsonl")
+    assert common_value(found, "size") == "default" and {"none", "masked", "future"} <= set(found)
+    assert all(len(found[arm]) >= 3 for arm in ("none", "masked", "future"))
+    committed = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
+    assert committed == tables(found, SIZES["default"]) + "\n"
+
+
+def test_the_tables_of_a_file_are_printed(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["objective.py", "--tables", str(RESULTS / "objective.jsonl")])
+    objective.main()
+    assert capsys.readouterr().out == (RESULTS / "objective.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ([], "--corpus must be a folder whose phones are known; got none"),
+        (["--corpus", "nowhere"], "--corpus must be a folder with train_manifest.json; got nowhere"),
+        (["--corpus", "nowhere", "--seeds", "0"], "--seeds must be a whole number >= 1; got 0"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(arguments, error, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["objective.py", *arguments])
+    with pytest.raises(SystemExit):
+        objective.parse_arguments()
+    assert error in capsys.readouterr().err

@@ -44,6 +44,7 @@ def build_model(arm: Arm, size: Size, seed: int, fitted: Path | None = None) -> 
 
 def _changes(arm: Arm, size: Size, seed: int) -> dict[str, Any]:
     return {
+        "objective": None,
         "encoder.att_context_size": [list(context) for context in CONTEXTS],
         "encoder.att_context_probs": None,
         "context_seed": seed,

@@ -68,10 +68,10 @@ def tables(results: Mapping[str, Runs], size: Size) -> str:
     results = {arm.name: results[arm.name] for arm in ARMS if arm.name in results}
     lines = [
         f"Phones per frame, in %. An encoder of {size.encoder['n_layers']} layers of {size.encoder['d_model']} "
-        f"channels, {size.steps} steps of {size.batch} crops of up to {size.crop_seconds:g} s, {size.num_classes} codes in each "
-        f"codebook; one of the contexts {', '.join(ALL)} is sampled for each batch, in fine-tuning too. Probes are "
-        f"fitted on {size.probe_minutes:g} minutes; their penalties are chosen on validation at {AT}. Fine-tuning: "
-        f"the whole encoder, {size.fine_tuning_steps} steps of {size.fine_tuning_batch} crops of up to "
+        f"channels, {size.steps} steps of {size.batch} crops of up to {size.crop_seconds:g} s, {size.num_classes} "
+        f"codes in each codebook; one of the contexts {', '.join(ALL)} is sampled for each batch, in fine-tuning too. "
+        f"Probes are fitted on {size.probe_minutes:g} minutes; their penalties are chosen on validation at {AT}. "
+        f"Fine-tuning: the whole encoder, {size.fine_tuning_steps} steps of {size.fine_tuning_batch} crops of up to "
         f"{size.fine_tuning_seconds:g} s. Tested on sentences that were never heard. Mean ± standard deviation over "
         "seeds; the arms of a seed begin with the same encoder and have the same crops, contexts and labels.",
     ]

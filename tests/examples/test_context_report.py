@@ -15,7 +15,7 @@ from nest_tools.report import context_table  # noqa: E402
 
 from nemo.collections.asr.parts.attention_context import AttentionContext  # noqa: E402
 
-DEMO_CONFIG = Path(__file__).resolve().parents[2] / "examples/asr/conf/ssl/nest/nest_streaming_demo.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "examples/asr/conf/ssl/nest/nest_fast-conformer_streaming_dynamic.yaml"
 RATE = 16000
 
 
@@ -39,7 +39,7 @@ def test_the_command_writes_tables_and_pictures_and_names_what_cannot_be_used(tm
     manifest = tmp_path / "manifest.json"
     manifest.write_text("\n".join(map(json.dumps, entries)) + "\nno JSON\n")
     out = tmp_path / "report"
-    arguments = ["--config", DEMO_CONFIG, "--audio", tmp_path / "long.wav", "--manifest", manifest, "--out", out]
+    arguments = ["--config", CONFIG, "--audio", tmp_path / "long.wav", "--manifest", manifest, "--out", out]
     arguments += ["--context", "40,0", "--context", "low", "--draws", 3, "--seed", 2]
     assert context_report.main([*map(str, arguments), "--json"]) == 1
 
@@ -49,7 +49,7 @@ def test_the_command_writes_tables_and_pictures_and_names_what_cannot_be_used(tm
     shown = capsys.readouterr()
     assert json.loads(shown.out[shown.out.index("{\n") :]) == written
     contexts = [AttentionContext(40, 0), AttentionContext(160, 0)]
-    recipe = Recipe.of_config(DEMO_CONFIG)
+    recipe = Recipe.of_config(CONFIG)
     assert written["rows"] == context_table(recipe, [800, 300], contexts, masks_per_utterance=3, seed=2)
     text = (out / "report.md").read_text()
     assert all(f"({name})" in text for name in pictures)
@@ -89,7 +89,7 @@ def test_what_cannot_be_reported_is_refused_and_nothing_is_written(changes, erro
     monkeypatch.chdir(tmp_path)
     speech(Path("long.wav"), 1.0)
     speech(Path("short.wav"), 0.05)
-    options = {"--config": str(DEMO_CONFIG), "--audio": "long.wav", "--out": "report", **changes}
+    options = {"--config": str(CONFIG), "--audio": "long.wav", "--out": "report", **changes}
     with pytest.raises(error, match=message):
         context_report.main([text for option, value in options.items() if value for text in (option, value)])
     assert not Path("report").exists()

@@ -2,9 +2,10 @@
 
     python demo.py --out demo
 
-Synthesises a small corpus, pretrains the model of `nest_streaming_demo.yaml` on it with four attention contexts,
-restores the file that training saved, evaluates it at every preset, streams an utterance, and writes `results.md`,
-`results.json` and pictures into the folder. Run again, it goes on from what is already there.
+Synthesises a small corpus, pretrains the model of `nest_streaming_demo.yaml` on it with five attention contexts,
+restores the file that training saved, evaluates it at every preset, asks a linear probe which phones it finds, streams
+an utterance, and writes `results.md`, `results.json` and pictures into the folder. Run again, it goes on from what is
+already there.
 """
 
 import argparse
@@ -15,6 +16,9 @@ from pathlib import Path
 
 from nest_tools import command
 from nest_tools.cpu_training import wait_passively
+
+PROBED = ([8, 0], [80, 0], [-1, 0])
+"""The contexts of the phone probe, which takes ten seconds for each."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,21 +32,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     wait_passively()  # before torch is imported
     from nest_tools.corpus import make_corpus
-    from nest_tools.demo import evaluate, pretrain, results_table, stream, token_statistics
+    from nest_tools.demo import evaluate, pretrain, probe_phones, results_table, stream
     from nest_tools.report import plot_contexts
     from nest_tools.restoring import restore
 
     corpus = make_corpus(out / "corpus", minutes=options.minutes)
     file = pretrain(corpus, out / "experiment", options.steps)
     model = restore(file).eval()
-    results, tokens = evaluate(model, corpus), token_statistics(model)
+    rows, tokens = evaluate(model, corpus)
+    phones = probe_phones(model, corpus, [row["context"] for row in rows if row["context"] in PROBED])
     wav = sorted((corpus.folder / "validation").glob("*.wav"))[0]
     live = stream(model, wav, "low")
     pictures = plot_contexts(model, wav, out / "pictures")
 
-    table = results_table(model, results, tokens)
+    table = results_table(model, rows, tokens, phones)
     command.write_text(out / "results.md", table + "\n")
-    everything = {"presets": results, "tokens": tokens, "stream": asdict(live)}
+    everything = {"contexts": rows, "tokens": tokens, "phones": phones, "stream": asdict(live)}
     command.write_text(out / "results.json", json.dumps(everything, indent=2))
     print(f"\n{table}\n")
     print(

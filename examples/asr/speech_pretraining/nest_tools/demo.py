@@ -1,5 +1,6 @@
-"""The steps of the demo: pretraining, evaluation at every preset, a live stream, and the table of results."""
+"""The steps of the demo: pretraining, evaluation, a phone probe, a live stream, and the table of results."""
 
+import math
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,16 +13,20 @@ from omegaconf import OmegaConf
 
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
 from nemo.collections.asr.modules.ssl_modules.token_distribution import TokenDistribution
-from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS
+from nemo.collections.asr.parts.attention_context import CONTEXT_PRESETS, AttentionContext
 from nemo.collections.asr.parts.utils.markdown import markdown_table
 from nemo.collections.asr.parts.utils.streaming_utils import EncoderStream, encode
 from nest_tools.audio import AudioReader
 from nest_tools.corpus import Corpus
 from nest_tools.cpu_training import cpu_training_environment
 from nest_tools.features import frame_seconds, left_seconds
+from nest_tools.probe import probe, read_labelled, untrained
 from nest_tools.utterances import Utterance
 
 PRETRAINING = Path(__file__).resolve().parent.parent / "masked_token_pred_pretrain.py"
+
+PROBE_MINUTES = 8.0
+"""Speech that the phone probe is fitted on."""
 
 
 def pretrain(corpus: Corpus, out: Path, steps: int) -> Path:
@@ -38,30 +43,60 @@ def pretrain(corpus: Corpus, out: Path, steps: int) -> Path:
     return max(out.glob("*/checkpoints/*.nemo"), key=lambda file: file.stat().st_mtime)
 
 
-def evaluate(model: EncDecDenoiseMaskedTokenPredModel, corpus: Corpus) -> dict[str, dict[str, float]]:
-    """Loss (nats) and accuracy of masked prediction on the validation speech, by preset, on the same masks."""
-    model.validation_contexts = list(CONTEXT_PRESETS.values())
+def evaluate(
+    model: EncDecDenoiseMaskedTokenPredModel, corpus: Corpus
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """The objective on the validation speech under every context, and what needs no hearing.
+
+    Returns:
+        A row for each context, those trained and the presets: `context`, `name` (of the preset, or an empty one),
+        `loss` (nats), `accuracies` of the next tokens by step. And `entropy` of the tokens by frequency, `bigram`, the
+        mean cross-entropy given an earlier token, `perplexity` and `most_frequent`, means over the codebooks.
+    """
+    contexts = sorted(
+        {*model.encoder.context.trained, *map(AttentionContext.parse, CONTEXT_PRESETS.values())},
+        key=lambda context: context.left if context.left >= 0 else math.inf,
+    )
+    model.validation_contexts = contexts
     data = OmegaConf.create(model.cfg.validation_ds)
     data.manifest_filepath, data.noise_manifest = str(corpus.validation_manifest), None
     model.setup_validation_data(data)
     trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     metrics = trainer.validate(model, dataloaders=model.val_dataloader(), verbose=False)[0]
-    return {
-        name: {"loss": metrics[f"val_loss_{left}_{right}"], "accuracy": metrics[f"val_acc_{left}_{right}"]}
-        for name, (left, right) in CONTEXT_PRESETS.items()
-    }
-
-
-def token_statistics(model: EncDecDenoiseMaskedTokenPredModel) -> dict[str, float]:
-    """What is known of the validation's tokens without listening: entropy (nats), perplexity, largest share."""
+    names = {AttentionContext.parse(sizes): name for name, sizes in CONTEXT_PRESETS.items()}
+    steps = range(1, model.objective.steps + 1)
+    rows = [
+        {
+            "context": context.as_list(),
+            "name": names.get(context, ""),
+            "loss": metrics[f"val_future_loss_{context.label}"],
+            "accuracies": [metrics[f"val_future_acc_step{step}_{context.label}"] for step in steps],
+        }
+        for context in contexts
+    ]
     distribution = TokenDistribution(model.quantizer.num_classes, model.quantizer.num_books)
     for batch in model.val_dataloader():
         distribution.update(*model.tokenize(model.speech_features(batch)))
-    return {
+    tokens = {
         "entropy": distribution.entropy,
+        "bigram": sum(metrics[f"val_token_entropy_given_{step}"] for step in steps) / len(steps),
         "perplexity": distribution.perplexity,
-        "largest_share": distribution.largest_share,
+        "most_frequent": distribution.largest_share,
     }
+    return rows, tokens
+
+
+def probe_phones(
+    model: EncDecDenoiseMaskedTokenPredModel, corpus: Corpus, contexts: list[list[int]]
+) -> dict[str, float]:
+    """The share of frames whose phone a linear probe finds: by context, in random weights, and in log-mels."""
+    reader = AudioReader(model.cfg.preprocessor.sample_rate)
+    train, _ = read_labelled(corpus.train_manifest, reader, PROBE_MINUTES)
+    test, _ = read_labelled(corpus.validation_manifest, reader)
+    rows = probe(model, train, test, contexts, online=False)
+    found = {row["frames"]: row["offline"] for row in rows}
+    random = probe(untrained(model), train, test, contexts[:1], online=False, baselines=False, progress=False)
+    return {**found, "random weights": random[0]["offline"]}
 
 
 @dataclass(frozen=True)
@@ -97,16 +132,30 @@ def stream(
 
 
 def results_table(
-    model: EncDecDenoiseMaskedTokenPredModel, results: dict[str, dict[str, float]], tokens: dict[str, float]
+    model: EncDecDenoiseMaskedTokenPredModel,
+    rows: list[dict[str, Any]],
+    tokens: dict[str, float],
+    phones: dict[str, float],
 ) -> str:
-    """Markdown: a row for each preset, then what the rows are to be compared with."""
-    rows: list[tuple[Any, ...]] = []
-    for name, (left, right) in CONTEXT_PRESETS.items():
-        seconds, row = left_seconds(left, frame_seconds(model)), results[name]
-        rows.append((name, [left, right], seconds, f"{row['loss']:.3f}", f"{100 * row['accuracy']:.1f} %"))
-    header = ("context", "attention", "left", "validation loss", "masked-token accuracy")
-    return (
-        f"{markdown_table(header, rows)}\n\n"
-        f"The same tokens by their frequency alone: entropy {tokens['entropy']:.3f} nats (perplexity "
-        f"{tokens['perplexity']:.1f}), most frequent token {100 * tokens['largest_share']:.1f} %."
-    )
+    """Markdown: a row for each context, then what the rows are to be compared with."""
+    cells: list[tuple[Any, ...]] = []
+    for row in rows:
+        seconds = left_seconds(row["context"][0], frame_seconds(model))
+        found = phones.get(str(row["context"]))
+        cells.append(
+            (
+                row["name"],
+                row["context"],
+                seconds,
+                f"{row['loss']:.3f}",
+                f"{100 * row['accuracies'][0]:.1f} %",
+                "-" if found is None else f"{100 * found:.1f} %",
+            )
+        )
+    cells += [
+        ("by earlier tokens", "", "", f"{tokens['bigram']:.3f}", "", ""),
+        ("by frequency", "", "", f"{tokens['entropy']:.3f}", f"{100 * tokens['most_frequent']:.1f} %", ""),
+        ("random weights", "", "", "", "", f"{100 * phones['random weights']:.1f} %"),
+        ("log-mels", "", "", "", "", f"{100 * phones['log-mels']:.1f} %"),
+    ]
+    return markdown_table(("context", "attention", "left", "validation loss", "next token", "phones found"), cells)

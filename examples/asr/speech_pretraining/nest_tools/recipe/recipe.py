@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from nemo.collections.asr.models.masked_token_pred.objective import Objective
 from nemo.collections.asr.modules import AudioToMelSpectrogramPreprocessor
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking
@@ -31,7 +32,7 @@ class Recipe:
     """Asked for its contexts alone; it need not have the model's width."""
     reach: EncoderReach
     masking: MaskSettings | None
-    """None for a model without masking."""
+    """None for a model without masking, or whose objective masks nothing."""
     presets: dict[str, Any] = field(default_factory=lambda: dict(CONTEXT_PRESETS))
 
     @classmethod
@@ -70,7 +71,7 @@ class Recipe:
         cfg: DictConfig,
     ) -> "Recipe":
         settings = None
-        if isinstance(masking, RandomBlockMasking):
+        if isinstance(masking, RandomBlockMasking) and Objective.of(cfg.get("objective")).masks:
             settings = MaskSettings.of(
                 masking,
                 frames_per_encoder_frame=1 if masks_after_convolutions(cfg) else encoder.subsampling_factor,

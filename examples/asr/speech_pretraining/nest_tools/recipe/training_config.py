@@ -14,7 +14,7 @@ from nemo.collections.asr.modules import AudioToMelSpectrogramPreprocessor
 from nemo.collections.asr.modules.conformer_encoder import ConformerEncoder
 from nemo.collections.asr.modules.ssl_modules.masking import RandomBlockMasking
 
-SECTIONS = ("preprocessor", "encoder", "masking", "mask_position", "loss", "context_presets")
+SECTIONS = ("preprocessor", "encoder", "masking", "mask_position", "loss", "objective", "context_presets")
 NARROW = {"n_heads": 1, "d_model": 4, "feat_out": -1, "ff_expansion_factor": 1, "subsampling_conv_channels": 1}
 """An encoder of this size sees the same frames as a large one, and is built at once."""
 

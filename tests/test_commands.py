@@ -35,9 +35,11 @@ repository={shlex.quote(str(REPOSITORY))}
 make={shlex.quote(shutil.which("make") or "make")}
 small() {{  # what makes a script's run small, by its command
     case "$*" in
+        *fit_targets.py*) echo model.num_classes=32 model.code_dim=4 ;;
         *masked_token_pred_pretrain.py*)
             echo {" ".join(SMALL)}
             # Ten minutes of speech in a batch are for a GPU; on a CPU, making and training them takes minutes.
+            case "$*" in *fitted_targets*) echo model.code_dim=4 ;; esac
             case "$*" in *use_lhotse*) echo ++model.train_ds.batch_duration=20 ;; esac
             case "$*" in *trainer.devices=8*) echo trainer.devices=2 ;; esac ;;  # processes in place of GPUs
         *demo_corpus.py*) echo --minutes 0.5 ;;
@@ -145,7 +147,7 @@ def test_the_readme_installs_shows_trains_and_streams(folder):
     for split in ("train", "validation"):
         write_manifest(split)
     demo, status, _, features = run_all("README.md", folder)
-    assert "Streamed" in demo and "| unlimited | [-1, 0] |" in demo and "pytest" in demo
+    assert "Streamed" in demo and "| unlimited | [-1, 0] |" in demo and "| log-mels |" in demo and "pytest" in demo
     assert (folder / "demo/pictures/contexts.png").is_file()
     assert "ssl_models" in status and (folder / "installed/nemo_streaming_ssl.pth").is_file()
     assert trained_models(folder) == {"experiments"}
@@ -181,3 +183,11 @@ def test_the_quick_start_goes_from_manifests_to_a_streamed_feature(folder):
         assert (folder / name / "contexts.png").is_file()
     assert "log-mels" in (folder / "probe/probe.md").read_text()
     assert (folder / "stock.nemo").is_file()
+
+
+def test_the_commands_of_the_objective_fit_targets_and_statistics_and_train_with_them(folder):
+    for split in ("train", "validation"):
+        write_manifest(split)
+    fitted, _ = run_all("docs/objective.md", folder)
+    assert "4 codebook(s) of 32 codes were fitted" in fitted and (folder / "targets.pt").is_file()
+    assert trained_models(folder) == {"experiments_fitted", "experiments_fixed"}

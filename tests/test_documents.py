@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 pytestmark = pytest.mark.documents
 
 DOCUMENTS = ["README.md", GUIDE, "MASKING_SYNC_SUMMARY.md"]
+TOPICS = [f"docs/{file.name}" for file in sorted((REPOSITORY / "docs").glob("*.md"))]
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +72,27 @@ def test_yaml_blocks_are_of_keys_that_the_shipped_config_has_and_do_what_is_said
     assert [type(instantiate(strategy)).__name__ for strategy in strategies] == ["ModelParallelStrategy"]
 
 
+TESTED = {
+    "README.md": {"python", "bash"},
+    GUIDE: {"python", "yaml"},
+    "MASKING_SYNC_SUMMARY.md": {"python"},
+    QUICK_START: {"python", "bash"},
+    "docs/objective.md": {"bash"},
+}
+"""Documents with blocks of code, and the languages of those that tests run."""
+
+
 def test_no_block_of_code_goes_untested():
-    tested = {
-        "README.md": {"python", "bash"},
-        GUIDE: {"python", "yaml"},
-        "MASKING_SYNC_SUMMARY.md": {"python"},
-        QUICK_START: {"python", "bash"},
-    }
-    for document, languages in tested.items():
+    for document, languages in TESTED.items():
         fences = re.findall(r"^ *```(\w*)$", (REPOSITORY / document).read_text(encoding="utf-8"), flags=re.M)
         assert set(fences[::2]) == languages and set(fences[1::2]) == {""}
+
+
+def test_topics_are_short_and_all_of_their_blocks_are_listed():
+    for document in TOPICS:
+        text = (REPOSITORY / document).read_text(encoding="utf-8")
+        assert len(text.splitlines()) < 200, document
+        assert document in TESTED or "```" not in text, document
 
 
 def anchors_of(document: Path) -> set[str]:
@@ -90,7 +102,7 @@ def anchors_of(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md", QUICK_START])
+@pytest.mark.parametrize("document", [*DOCUMENTS, *TOPICS, "CONTRIBUTING.md", "CHANGELOG.md", QUICK_START])
 def test_links_and_named_files_exist(document):
     text = (REPOSITORY / document).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)]+)\)", text):

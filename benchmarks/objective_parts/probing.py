@@ -14,6 +14,7 @@ from objective_parts.arms import CHOSEN_AT, CONTEXTS, Size
 from objective_parts.speech import Speech, up_to
 
 PENALTIES = (1e-4, 1e-3, 1e-2)
+ITERATIONS = 200
 LOG_MEL_FRAMES = (16, 32, 64)
 
 Part = tuple[list[list[Tensor]], Tensor]
@@ -67,7 +68,7 @@ def chosen_and_tested(
 ) -> tuple[float, float]:
     """The penalty that is best on validation, unless it is given, and the accuracy on the test part with it."""
     penalties = PENALTIES if penalty is None else (penalty,)
-    probes = {candidate: kind(*train, penalty=candidate) for candidate in penalties}
+    probes = {candidate: kind(*train, penalty=candidate, iterations=ITERATIONS) for candidate in penalties}
     best = penalties[0] if len(probes) == 1 else max(probes, key=lambda one: probes[one].accuracy(*validation))
     return best, probes[best].accuracy(*test)
 

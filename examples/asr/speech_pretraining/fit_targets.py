@@ -36,7 +36,7 @@ from nemo.collections.common.parts.preprocessing.manifest import get_full_path
 from nemo.core.classes.common import Serialization
 
 CONFIGS = Path(__file__).resolve().parents[1] / "conf/ssl/nest"
-DEFAULT = "nest_fast-conformer_streaming_dynamic"
+DEFAULT = "nest_fast-conformer_streaming_future"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

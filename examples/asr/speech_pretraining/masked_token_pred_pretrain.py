@@ -23,7 +23,7 @@ from nemo.utils.exp_manager import exp_manager
 from nemo.utils.trainer_utils import resolve_trainer_cfg
 
 
-@hydra_runner(config_path="../conf/ssl/nest", config_name="nest_fast-conformer_streaming_dynamic")
+@hydra_runner(config_path="../conf/ssl/nest", config_name="nest_fast-conformer_streaming_future")
 def main(cfg: DictConfig) -> None:
     """Builds trainer and model from the config, and trains."""
     logging.info(f"Config:\n{OmegaConf.to_yaml(cfg)}")

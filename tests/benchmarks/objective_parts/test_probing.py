@@ -18,7 +18,7 @@ class Recorded:
     on_validation = {1e-4: 0.3, 1e-3: 0.5, 1e-2: 0.4}
     on_test = {1e-4: 0.9, 1e-3: 0.2, 1e-2: 0.8}
 
-    def __init__(self, frames, labels, penalty):
+    def __init__(self, frames, labels, penalty, iterations):
         self.penalty = penalty
 
     def accuracy(self, frames, labels):

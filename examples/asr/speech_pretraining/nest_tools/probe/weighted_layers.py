@@ -6,10 +6,7 @@
 import torch
 from torch import Tensor
 
-from nest_tools.probe.classifier import PENALTY
-
-ITERATIONS = 60
-"""Of L-BFGS, as for the probe on all layers."""
+from nest_tools.probe.classifier import ITERATIONS, PENALTY
 
 
 class WeightedLayersProbe:
@@ -19,9 +16,10 @@ class WeightedLayersProbe:
         layers: `[L, M, D]`, float.
         labels: `[M]`, int64; frames labelled -1 are left out.
         penalty: of each squared weight of the regression, beside the mean cross-entropy of a frame.
+        iterations: of L-BFGS, at most.
     """
 
-    def __init__(self, layers: Tensor, labels: Tensor, penalty: float = PENALTY):
+    def __init__(self, layers: Tensor, labels: Tensor, penalty: float = PENALTY, iterations: int = ITERATIONS):
         inputs, known = layers[:, labels >= 0].float(), labels[labels >= 0]
         self._mean, self._std = inputs.mean(1, keepdim=True), inputs.std(1, keepdim=True).clamp_min(1e-6)
         inputs = (inputs - self._mean) / self._std
@@ -29,7 +27,7 @@ class WeightedLayersProbe:
         self._weight = torch.zeros(int(known.max()) + 1, inputs.shape[2], requires_grad=True)
         self._bias = torch.zeros(len(self._weight), requires_grad=True)
         parameters = [self._importance, self._weight, self._bias]
-        optimizer = torch.optim.LBFGS(parameters, max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(parameters, max_iter=iterations, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
             optimizer.zero_grad()

@@ -12,8 +12,8 @@ PENALTY = 1e-4
 """Where none is given."""
 
 ITERATIONS = 60
-"""Of L-BFGS, where nothing else is said. Stopped early: at convergence, after 200 to 450 iterations, accuracies are 0 to
-4 points higher."""
+"""Of L-BFGS, where nothing else is said. Stopped early: at convergence, after 200 to 450 iterations, accuracies are 0
+to 4 points higher."""
 
 
 class LinearProbe:

@@ -105,7 +105,7 @@ LOSSES_NOTE = (
     "predicts. A model that forecasts must beat the latter. For arms that mask, the loss of masked tokens stands "
     "beside the frequencies alone."
 )
-PEAKS_NOTE = "Seed 0 alone: the order of the arms does not come from the learning rate."
+PEAKS_NOTE = "Seed 0 alone. All other figures are of the middle one."
 COST_NOTE = (
     "CPU time of a training step beside `masked`, medians over seeds; trainings ran on one thread each, beside other "
     "work."

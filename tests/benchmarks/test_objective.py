@@ -1,5 +1,6 @@
 """The evaluation of objectives: its committed tables, and its command line."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from objective_parts.arms import SIZES
 from objective_parts.tables import tables
 from trainings.results import common_value, read_results
 
-RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results"
+REPOSITORY = Path(__file__).resolve().parents[2]
+RESULTS = REPOSITORY / "benchmarks/results"
 
 
 @pytest.mark.parametrize("name", ["objective"])
@@ -19,6 +21,22 @@ def test_the_committed_tables_are_those_of_the_committed_figures(name):
     assert all(len(found[arm]) >= 3 for arm in ("none", "masked", "future"))
     committed = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
     assert committed == tables(found, SIZES["default"]) + "\n"
+
+
+def test_the_documents_quote_the_committed_figures():
+    committed = (RESULTS / "objective.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"\d+\.\d ± \d+\.\d", (REPOSITORY / "docs/objective.md").read_text(encoding="utf-8"))
+    assert len(quoted) >= 15 and not set(quoted) - set(re.findall(r"\d+\.\d ± \d+\.\d", committed))
+    config = (REPOSITORY / "examples/asr/conf/ssl/nest/nest_fast-conformer_streaming_dynamic.yaml").read_text()
+    stated = re.findall(r"\b\d\d\.\d\b", config.split("name:")[0])
+    means = [figure for row in ("masked", "none", "future") for figure in means_of(committed, row)]
+    assert stated == means
+
+
+def means_of(table: str, arm: str) -> list[str]:
+    """The mean accuracies of an arm after fine-tuning on 5, 20 and 60 minutes."""
+    line = next(line for line in table.splitlines() if line.startswith(f"| {arm} |"))
+    return [cell.split()[0] for cell in line.strip("| ").split(" | ")[-3:]]
 
 
 def test_the_tables_of_a_file_are_printed(capsys, monkeypatch):

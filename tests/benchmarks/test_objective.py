@@ -28,7 +28,7 @@ def test_the_documents_quote_the_committed_figures():
     quoted = re.findall(r"\d+\.\d ± \d+\.\d", (REPOSITORY / "docs/objective.md").read_text(encoding="utf-8"))
     assert len(quoted) >= 15 and not set(quoted) - set(re.findall(r"\d+\.\d ± \d+\.\d", committed))
     config = (REPOSITORY / "examples/asr/conf/ssl/nest/nest_fast-conformer_streaming_dynamic.yaml").read_text()
-    stated = re.findall(r"\b\d\d\.\d\b", config.split("name:")[0])
+    stated = re.findall(r"\b\d\d\.\d\b", config.split("name: ")[0])
     means = [figure for row in ("masked", "none", "future") for figure in means_of(committed, row)]
     assert stated == means
 

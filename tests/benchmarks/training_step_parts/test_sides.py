@@ -15,6 +15,16 @@ def test_the_streaming_side_has_the_shipped_recipe_and_the_others_one_that_nemo_
     assert all(OmegaConf.select(theirs, key) is None for key in (*STREAMING_KEYS, "target_shift", "context_seed"))
 
 
+def test_the_future_side_differs_from_the_streaming_one_in_its_objective_alone():
+    future, streaming = (model_config(f"ours, {name}", "small") for name in ("future", "streaming"))
+    shipped = OmegaConf.load(CONFIG.with_name("nest_fast-conformer_streaming_future.yaml")).model
+    assert future.pop("objective") == shipped.objective
+    assert [future.pop(key) for key in ("num_books", "num_classes")] == [shipped.num_books, shipped.num_classes]
+    for key in ("num_books", "num_classes"):
+        streaming.pop(key)
+    assert set(future) == set(streaming) and future.encoder == streaming.encoder
+
+
 ANSWERS = """
 import json, os, sys
 for number, _ in enumerate(sys.stdin):

@@ -31,6 +31,9 @@ def test_the_documents_quote_the_committed_figures():
     stated = re.findall(r"\b\d\d\.\d\b", config.split("name: ")[0])
     means = [figure for row in ("masked", "none", "future") for figure in means_of(committed, row)]
     assert stated == means
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"finds (\S+) % of the phones; random weights find (\S+) %,\nand masked .* (\S+) %", readme)
+    assert list(found.groups()) == [means_of(committed, arm)[0] for arm in ("future", "none", "masked")]
 
 
 def means_of(table: str, arm: str) -> list[str]:

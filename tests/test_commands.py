@@ -40,7 +40,11 @@ small() {{  # what makes a script's run small, by its command
             echo {" ".join(SMALL)}
             # Ten minutes of speech in a batch are for a GPU; on a CPU, making and training them takes minutes.
             case "$*" in *fitted_targets*) echo model.code_dim=4 ;; esac
-            case "$*" in *use_lhotse*) echo ++model.train_ds.batch_duration=20 ;; esac
+            # Each of the workers would fill a buffer of 10,000 utterances, with their audio.
+            case "$*" in *use_lhotse*)
+                echo ++model.train_ds.batch_duration=20
+                echo ++model.train_ds.bucket_buffer_size=200 ++model.train_ds.shuffle_buffer_size=200 ;;
+            esac
             case "$*" in *trainer.devices=8*) echo trainer.devices=2 ;; esac ;;  # processes in place of GPUs
         *demo_corpus.py*) echo --minutes 0.5 ;;
         *context_report.py*) echo --draws 2 ;;

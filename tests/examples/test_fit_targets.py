@@ -80,7 +80,7 @@ def test_features_normalised_by_the_file_have_mean_0_and_deviation_1(file, scrip
         (["MANIFEST", "model.train_ds.min_duration=100"], ValueError, "must hold utterances of 100 to 60.0 s; got 8"),
         (["MANIFEST", "model.no_such_key=1"], ValueError, "the config cannot be read.*no_such_key"),
         (["MANIFEST", "--tokens=0"], ValueError, "--tokens must be a whole number >= 1; got 0"),
-        (["MANIFEST"], ValueError, "must have at least 8192 tokens"),
+        (["MANIFEST"], ValueError, "must have at least 1024 tokens"),
         (
             ["MANIFEST", "model.quantizer.normalize=none", "model.num_classes=8"],
             ValueError,

@@ -89,8 +89,11 @@ def test_the_script_pretrains_logs_saves_and_resumes(manifests, tmp_path):
     assert files and all(np.isfinite(scalars(tmp_path, "train_loss")))
     contexts = [[80, 0], [160, 0], [320, 0], [-1, 0]]
     for left, right in contexts:
-        assert scalars(tmp_path, f"val_loss_{left}_{right}") and scalars(tmp_path, f"val_acc_{left}_{right}")
-    assert any(scalars(tmp_path, f"targets_per_utterance_{left}_{right}") for left, right in contexts)
+        assert scalars(tmp_path, f"val_loss_{left}_{right}") == scalars(tmp_path, f"val_future_loss_{left}_{right}")
+        assert scalars(tmp_path, f"val_loss_{left}_{right}") and scalars(
+            tmp_path, f"val_future_acc_step2_{left}_{right}"
+        )
+    assert scalars(tmp_path, "train_future_loss")
     assert scalars(tmp_path, "target_perplexity")
 
     run_script(manifests, tmp_path, steps=6)

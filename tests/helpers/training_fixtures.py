@@ -118,6 +118,10 @@ def fit() -> Callable:
     return run
 
 
+MASKED_CONFIG = "--config-name=nest_fast-conformer_streaming_dynamic"
+"""These runs are of masked prediction, whose batches may be without targets."""
+
+
 @dataclass(frozen=True)
 class ScriptRun:
     """What a run of the pretraining script left behind."""
@@ -177,7 +181,7 @@ def pretrain(manifests) -> Callable:
         for file in folder.glob("rank*.jsonl"):
             file.unlink()
         witness["folder"] = str(folder)
-        arguments = ([*small, f"exp_manager.exp_dir={folder}", *options], str(folder), witness)
+        arguments = ([MASKED_CONFIG, *small, f"exp_manager.exp_dir={folder}", *options], str(folder), witness)
         process = processes.Process(target=run_in_this_process, args=arguments)
         process.start()
         process.join(timeout)

@@ -35,11 +35,10 @@ repository={shlex.quote(str(REPOSITORY))}
 make={shlex.quote(shutil.which("make") or "make")}
 small() {{  # what makes a script's run small, by its command
     case "$*" in
-        *fit_targets.py*) echo model.num_classes=32 model.code_dim=4 ;;
+        *fit_targets.py*) echo model.num_classes=32 ;;
         *masked_token_pred_pretrain.py*)
             echo {" ".join(SMALL)}
             # Ten minutes of speech in a batch are for a GPU; on a CPU, making and training them takes minutes.
-            case "$*" in *fitted_targets*) echo model.code_dim=4 ;; esac
             # Each of the workers would fill a buffer of 10,000 utterances, with their audio.
             case "$*" in *use_lhotse*)
                 echo ++model.train_ds.batch_duration=20

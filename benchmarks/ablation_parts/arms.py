@@ -7,7 +7,7 @@ from typing import Any
 from nemo.collections.asr.modules.ssl_modules.masking_ways import MASKING_WAYS
 
 CONTEXTS = ([8, 0], [16, 0], [80, 0], [-1, 0])
-BASE = {"objective": None, "num_books": 1, "masking.mask_prob": 0.02, "masking.block_size": 16}
+BASE = {"masking.mask_prob": 0.02, "masking.block_size": 16}
 DENSER = {"masking.mask_prob": 0.06, "masking.block_size": 24}
 
 

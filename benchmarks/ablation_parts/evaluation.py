@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from nest_tools.audio import AudioReader
 from nest_tools.corpus import Corpus
 from nest_tools.probe import LabelledAudio, probe, read_labelled
-from omegaconf import OmegaConf
-from scripts_path import CONFIGS
 from torch import Tensor
 from trainings.data import SAMPLE_RATE
+from trainings.models import MASKED_PREDICTION, demo_model
 
 from ablation_parts.arms import BASE, BASE_ARM, CONTEXTS, MASK_SETS, PROBE_MINUTES, Arm, Size
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
@@ -22,11 +20,8 @@ from nemo.collections.asr.parts.attention_context import AttentionContext, Conte
 
 def build_model(arm: Arm, size: Size, seed: int) -> EncDecDenoiseMaskedTokenPredModel:
     """The arm's model: weights from the seed, a tokenizer that is the same for all seeds."""
-    with initialize_config_dir(str(CONFIGS), version_base=None):
-        config = compose("nest_streaming_demo").model
-    OmegaConf.set_struct(config, False)
-    config.update(train_ds=None, validation_ds=None)
     changes = {
+        **MASKED_PREDICTION,
         "encoder.att_context_size": [list(context) for context in CONTEXTS],
         "encoder.att_context_probs": None,
         "context_seed": seed,
@@ -34,12 +29,10 @@ def build_model(arm: Arm, size: Size, seed: int) -> EncDecDenoiseMaskedTokenPred
         **BASE,
         **arm.config,
     }
-    for key, value in changes.items():
-        OmegaConf.update(config, key, value, force_add=True)
     torch.manual_seed(0)
-    quantizer = EncDecDenoiseMaskedTokenPredModel(config).quantizer.state_dict()
+    quantizer = demo_model(changes).quantizer.state_dict()
     torch.manual_seed(seed + 1)
-    model = EncDecDenoiseMaskedTokenPredModel(config)
+    model = demo_model(changes)
     model.quantizer.load_state_dict(quantizer)
     return model
 

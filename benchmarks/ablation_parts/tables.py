@@ -4,22 +4,10 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from trainings.figures import (
-    ACCURACY,
-    LOSS,
-    PROBE,
-    PROBE_OF_LAST,
-    Figure,
-    Runs,
-    at_targets,
-    figure_header,
-    figure_rows,
-    figure_table,
-    loss_at,
-    spread,
-)
+from trainings.figures import Figure, Runs, figure_header, figure_rows, figure_table, spread
 
 from ablation_parts.arms import ARMS, BASE, BASE_ARM, CONTEXTS, DENSER, MASK_SETS, Size
+from ablation_parts.figures import ACCURACY, LOSS, PROBE, PROBE_OF_LAST, at_targets, loss_at
 from nemo.collections.asr.parts.utils.markdown import markdown_table
 
 

@@ -6,17 +6,16 @@ was not: its checkpoint holds torch's random state and the order of the crops. L
 would have to do all of that, and its training step rounds otherwise than the committed figures.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from nest_tools.command import written_whole
 from nest_tools.corpus import make_corpus
 from torch import Tensor
-from trainings.data import RandomCrops, features_of, padded
+from trainings.data import RandomCrops, features_of, padded, read_audio
 from trainings.results import run_folder, write_result
+from trainings.training import ResumableTraining
 
 from ablation_parts.arms import BASE_ARM, CONTEXTS, EVALUATIONS, Arm, Size
 from ablation_parts.evaluation import PhoneProbe, build_model, evaluate, fixed_masks
@@ -25,10 +24,10 @@ from nemo.collections.asr.models.ssl_models import SpeechFeatures
 from nemo.collections.asr.modules.ssl_modules.mask_audit import audit_masks
 from nemo.utils import logging
 
-PEAK_LEARNING_RATE, WARM_UP = 2e-3, 100
+PEAK_LEARNING_RATE = 2e-3
 
 
-class Training:
+class Training(ResumableTraining):
     """An arm's model while it trains: what it has seen, and all that is needed to go on.
 
     Args:
@@ -37,21 +36,17 @@ class Training:
         steps: of the whole training, which the learning rate follows.
     """
 
+    kept = ("step", "targets", "history", "blind")
+
     def __init__(self, model: Any, crops: RandomCrops, steps: int, batch: int):
-        self.model, self.crops, self.batch = model, crops, batch
-        self.step = 0
+        super().__init__(model, crops, steps, PEAK_LEARNING_RATE)
+        self.batch = batch
         self.targets = 0.0
         """Targets so far, for an utterance of the batch."""
         self.history: list[dict[str, Any]] = []
         """The figures of each evaluation."""
         self.blind = {str(context): [0, 0] for context in CONTEXTS}
         """By context: blind targets, and the utterances that they were in."""
-        self._weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.AdamW(self._weights, PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer,
-            lambda step: min(1.0, (step + 1) / WARM_UP) * 0.5 * (1.01 + 0.99 * math.cos(math.pi * step / steps)),
-        )
 
     def train_step(self) -> float:
         """Trains on one batch, and returns its loss."""
@@ -61,13 +56,8 @@ class Training:
             processed_signal=features, processed_signal_length=lengths, apply_mask=True
         )
         loss = model.loss(masks=masks, decoder_outputs=log_probs, targets=tokens, decoder_lengths=encoded_lengths)
-        self._optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
-        self._optimizer.step()
-        self._schedule.step()
+        self.learn(loss)
         self._count(masks, lengths, encoded_lengths)
-        self.step += 1
         return float(loss.detach())
 
     def _count(self, masks: Tensor, lengths: Tensor, encoded_lengths: Tensor) -> None:
@@ -80,38 +70,6 @@ class Training:
         of_context = self.blind[str(context)]
         of_context[0] += int(audit.blind_targets.sum())
         of_context[1] += self.batch
-
-    def save(self, checkpoint: Path) -> None:
-        """Writes all that `restore` needs, whole or not at all."""
-        state = {
-            "model": self.model.state_dict(),
-            "sampler": self.model.context_sampler.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
-            "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
-            "crops": self.crops.state_dict(),
-            "step": self.step,
-            "targets": self.targets,
-            "history": self.history,
-            "blind": self.blind,
-        }
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(checkpoint) as temporary:
-            torch.save(state, temporary)
-
-    def restore(self, checkpoint: Path) -> None:
-        """Goes on from what `save` wrote."""
-        state = torch.load(checkpoint, map_location=self.model.device, weights_only=False)
-        self.model.load_state_dict(state["model"])
-        self.model.context_sampler.load_state_dict(state["sampler"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
-        of_cpu, *of_gpus = (random_state.cpu() for random_state in state["random"])
-        torch.set_rng_state(of_cpu)
-        torch.cuda.set_rng_state_all(of_gpus)
-        self.crops.load_state_dict(state["crops"])
-        self.step, self.targets = state["step"], state["targets"]
-        self.history, self.blind = state["history"], state["blind"]
 
     def blind_per_utterance(self) -> Mapping[str, float]:
         """Blind targets of a training utterance, by context."""
@@ -126,8 +84,8 @@ def train(arm: Arm, seed: int, size: Size, out: Path, device: torch.device) -> N
         out / "corpus", minutes=size.minutes, validation_minutes=size.validation_minutes, progress=False
     )
     model = build_model(arm, size, seed).eval()
-    utterances = features_of(corpus.train_manifest, model.preprocessor)
-    features, lengths = padded(features_of(corpus.validation_manifest, model.preprocessor))
+    utterances = features_of(read_audio(corpus.train_manifest), model.preprocessor)
+    features, lengths = padded(features_of(read_audio(corpus.validation_manifest), model.preprocessor))
     # This sets torch's seed, so that training's masks are made of the same random numbers for all seeds.
     masks = [mask.to(device) for mask in fixed_masks(size, SpeechFeatures(features, lengths, features, lengths))]
     features, lengths = features.to(device), lengths.to(device)

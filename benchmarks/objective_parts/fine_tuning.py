@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from nest_tools.probe.labels import FrameLabels
 from torch import Tensor, nn
-from trainings.data import FRAMES_PER_SECOND, padded
+from trainings.data import FRAMES_PER_SECOND, features_of, padded
+from trainings.training import cosine
 
 from nemo.collections.asr.parts.utils.streaming_utils import dynamic_context
 from objective_parts.arms import CONTEXTS, Size
-from objective_parts.pretraining import EVALUATED_AT_ONCE, cosine
-from objective_parts.speech import LabelledAudio, features_of
+from objective_parts.pretraining import EVALUATED_AT_ONCE, warm_up_of
+from objective_parts.speech import LabelledAudio
 
 LabelledFeatures = list[tuple[Tensor, Tensor]]
 """Features `[D, T]`, and the phone of each encoder frame `[S]`, -1 where there is none."""
@@ -58,7 +59,8 @@ class PhoneTagger(nn.Module):
 def labelled_features(utterances: Sequence[LabelledAudio], model: Any, number: FrameLabels) -> LabelledFeatures:
     """Features and labels of whole utterances."""
     labelled = []
-    for utterance, features in zip(utterances, features_of(utterances, model.preprocessor), strict=True):
+    all_features = features_of((utterance.audio for utterance in utterances), model.preprocessor)
+    for utterance, features in zip(utterances, all_features, strict=True):
         frames = features.shape[1] // number.factor + number.shift
         labelled.append((features, number(utterance, frames)))
     return labelled
@@ -84,8 +86,9 @@ def fine_tune(
     crops = LabelledCrops(train, number.factor, number.shift, size.fine_tuning_batch, size.fine_tuning_seconds, seed)
     weights = [*model.encoder.parameters(), *tagger.head.parameters()]
     optimizer = torch.optim.AdamW(weights, peak or size.fine_tuning_peak, betas=(0.9, 0.98), weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, size.fine_tuning_steps))
-    for _ in range(size.fine_tuning_steps):
+    steps = size.fine_tuning_steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step, steps, warm_up_of(steps)))
+    for _ in range(steps):
         features, lengths, labels = (tensor.to(model.device) for tensor in crops.next())
         scores = tagger(features, lengths, contexts.choice(CONTEXTS))
         loss = nn.functional.cross_entropy(

@@ -5,15 +5,14 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-from scripts_path import CONFIGS
+from trainings.data import features_of
+from trainings.models import MASKED_PREDICTION, demo_model
 
 from nemo.collections.asr.models import EncDecDenoiseMaskedTokenPredModel
-from nemo.collections.asr.modules.ssl_modules.target_fitting import ChannelStatistics, fit_targets, sampled_vectors
-from nemo.collections.asr.parts.preprocessing.fixed_statistics import normalize_by
+from nemo.collections.asr.modules.ssl_modules.fitted_targets import FittedTargets
+from nemo.collections.asr.modules.ssl_modules.target_fitting import fit_to_corpus
 from objective_parts.arms import CONTEXTS, FIXED, Arm, Size
-from objective_parts.speech import Speech, features_of
+from objective_parts.speech import Speech
 
 MASKS = {"masking.mask_prob": 0.02, "masking.block_size": 16}
 FITTED_TOKENS = 60_000
@@ -32,11 +31,11 @@ def build_model(arm: Arm, size: Size, seed: int, fitted: Path | None = None) -> 
     if arm.features == FIXED:
         changes["preprocessor.normalize"] = {"fixed_from": str(fitted)}
     torch.manual_seed(0)
-    quantizer = _built(changes).quantizer.state_dict()
+    quantizer = demo_model(changes).quantizer.state_dict()
     torch.manual_seed(seed + 1)
-    encoder = _built(_changes(Arm("encoder", ""), size, seed)).encoder.state_dict()
+    encoder = demo_model(_changes(Arm("encoder", ""), size, seed)).encoder.state_dict()
     torch.manual_seed(seed + 1)
-    model = _built(changes)
+    model = demo_model(changes)
     model.quantizer.load_state_dict(quantizer)
     model.encoder.load_state_dict(encoder)
     return model
@@ -44,7 +43,7 @@ def build_model(arm: Arm, size: Size, seed: int, fitted: Path | None = None) -> 
 
 def _changes(arm: Arm, size: Size, seed: int) -> dict[str, Any]:
     return {
-        "objective": None,
+        **MASKED_PREDICTION,
         "encoder.att_context_size": [list(context) for context in CONTEXTS],
         "encoder.att_context_probs": None,
         "context_seed": seed,
@@ -54,16 +53,6 @@ def _changes(arm: Arm, size: Size, seed: int) -> dict[str, Any]:
         **MASKS,
         **arm.config,
     }
-
-
-def _built(changes: dict[str, Any]) -> EncDecDenoiseMaskedTokenPredModel:
-    with initialize_config_dir(str(CONFIGS), version_base=None):
-        config = compose("nest_streaming_demo").model
-    OmegaConf.set_struct(config, False)
-    config.update(train_ds=None, validation_ds=None)
-    for key, value in changes.items():
-        OmegaConf.update(config, key, value, force_add=True)
-    return EncDecDenoiseMaskedTokenPredModel(config)
 
 
 def fit(arm: Arm, size: Size, speech: Speech, out: Path) -> Path | None:
@@ -78,19 +67,9 @@ def fit(arm: Arm, size: Size, speech: Speech, out: Path) -> Path | None:
     return file
 
 
-def _fit(arm: Arm, size: Size, speech: Speech) -> Any:
+def _fit(arm: Arm, size: Size, speech: Speech) -> FittedTargets:
     model = build_model(Arm("fit", "", arm.books), size, seed=0).eval()
-    batches = [
-        (features[None], torch.tensor([features.shape[1]]))
-        for features in features_of(speech.train, model.preprocessor)
-    ]
-    statistics = ChannelStatistics()
-    for features, lengths in batches:
-        statistics.add(features, lengths)
-    mean_and_std = statistics.result()
-    vectors = None
-    if arm.fitted:
-        if arm.features == FIXED:
-            batches = [(normalize_by(mean_and_std, features), lengths) for features, lengths in batches]
-        vectors = sampled_vectors(model.quantizer, batches, FITTED_TOKENS)
-    return fit_targets(model.quantizer, mean_and_std, vectors, fixed_features=arm.features == FIXED)
+    features = features_of((utterance.audio for utterance in speech.train), model.preprocessor)
+    batches = [(frames[None], torch.tensor([frames.shape[1]])) for frames in features]
+    tokens = FITTED_TOKENS if arm.fitted else None
+    return fit_to_corpus(model.quantizer, lambda: batches, tokens, fixed_features=arm.features == FIXED)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from nest_tools.command import write_text, written_whole
 from nest_tools.probe.labels import FrameLabels
-from trainings.data import RandomCrops
+from trainings.data import RandomCrops, features_of
 from trainings.results import run_folder, write_result
 
 from nemo.utils import logging
@@ -18,7 +18,7 @@ from objective_parts.fine_tuning import fine_tune, labelled_features
 from objective_parts.models import build_model, fit
 from objective_parts.pretraining import Pretraining, objective_figures
 from objective_parts.probing import probe_encoder, probe_log_mels
-from objective_parts.speech import LabelledAudio, Speech, features_of, read_speech, up_to
+from objective_parts.speech import LabelledAudio, Speech, read_speech, up_to
 
 
 def run_arm(arm: Arm, seed: int, size: Size, corpus: Path, out: Path, device: torch.device) -> None:
@@ -63,12 +63,15 @@ def _pretrain(
     weights, figures, checkpoint = folder / "weights.pt", folder / "pretraining.json", folder / "checkpoint.pt"
     if not figures.is_file():
         model.eval()
-        crops = RandomCrops(features_of(speech.train, model.preprocessor), size.batch, size.crop_seconds, seed)
+        train, validation = (
+            features_of((utterance.audio for utterance in part), model.preprocessor)
+            for part in (speech.train, speech.validation)
+        )
+        crops = RandomCrops(train, size.batch, size.crop_seconds, seed)
         torch.manual_seed(seed + 1)
         pretraining = Pretraining(model.to(device).train(), crops, steps, size.peak)
         pretraining.run(checkpoint, f"{arm.name} {seed}")
-        model.eval()
-        found = objective_figures(model, features_of(speech.validation, model.cpu().preprocessor))
+        found = objective_figures(model.cpu(), validation)
         with written_whole(weights) as temporary:
             torch.save(model.state_dict(), temporary)
         write_text(figures, json.dumps({"steps": steps, "seconds": pretraining.seconds, **found}))

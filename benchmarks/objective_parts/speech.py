@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from nest_tools.audio import AudioReader
 from nest_tools.probe import LabelledAudio, read_labelled
-from torch import Tensor
 from trainings.data import SAMPLE_RATE
 
 VALIDATION_MINUTES = 5.0
@@ -60,13 +57,3 @@ def up_to(utterances: Sequence[LabelledAudio], minutes: float) -> list[LabelledA
         samples += len(utterance.audio)
         chosen.append(utterance)
     return chosen
-
-
-@torch.no_grad()
-def features_of(utterances: Sequence[LabelledAudio], preprocessor: Any) -> list[Tensor]:
-    """Features `[D, T]` of each utterance."""
-    features = []
-    for utterance in utterances:
-        frames, length = preprocessor(input_signal=utterance.audio[None], length=torch.tensor([len(utterance.audio)]))
-        features.append(frames[0, :, : int(length)].clone())
-    return features

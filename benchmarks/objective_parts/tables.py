@@ -7,6 +7,7 @@ from typing import Any
 from scipy import stats
 from trainings.figures import Figure, Runs, figure_table, spread
 
+from nemo.collections.asr.parts.attention_context import AttentionContext
 from nemo.collections.asr.parts.utils.markdown import markdown_table
 from objective_parts.arms import ARMS, CHOSEN_AT, CONTEXTS, Size, arm_named
 
@@ -194,7 +195,7 @@ def losses_table(results: Mapping[str, Runs]) -> str:
         found = [run["pretraining"] for run in runs.values()]
         if not found[0]:
             continue
-        shortest, longest = (_label(context) for context in (CONTEXTS[0], CHOSEN_AT))
+        shortest, longest = (AttentionContext.parse(context).label for context in (CONTEXTS[0], CHOSEN_AT))
         masked = "val_masked_loss" if f"val_masked_loss_{longest}" in found[0] else "val_loss"
         masks = f"val_acc_{longest}" in found[0]
         given = [name for name in found[0] if name.startswith("val_token_entropy_given")]
@@ -207,10 +208,6 @@ def losses_table(results: Mapping[str, Runs]) -> str:
     for term in ("masked", "future"):
         header += [f"{term} tokens at {context}" for context in (CONTEXTS[0], CHOSEN_AT)]
     return markdown_table(header, rows)
-
-
-def _label(context: Sequence[int]) -> str:
-    return "_".join(map(str, context))
 
 
 def _mean(found: Sequence[dict[str, Any]], name: str) -> str:

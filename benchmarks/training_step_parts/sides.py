@@ -12,6 +12,7 @@ from typing import Any
 from scripts_path import CONFIGS
 
 CONFIG = CONFIGS / "nest_fast-conformer_streaming_dynamic.yaml"
+FUTURE_CONFIG = CONFIGS / "nest_fast-conformer_streaming_future.yaml"
 
 SIZES = {
     "small": {"d_model": 176, "n_heads": 4, "n_layers": 16},
@@ -34,7 +35,6 @@ STREAMING_KEYS = (
     "encoder.blockwise_attention",
 )
 WARM_UP_STEPS = 2
-FUTURE = {"num_books": 4, "num_classes": 1024, "objective": {"masked": 0.0, "future": 1.0, "steps": 2}}
 SIDES = {"NeMo": "0", "ours": "1", "ours, streaming": "1", "ours, future": "1"}
 """The sides, and `NEMO_OVERLAY` in their processes."""
 
@@ -49,7 +49,7 @@ def model_config(side: str, size: str) -> Any:
     config.update(train_ds=None, validation_ds=None)
     if side == "ours, future":
         OmegaConf.set_struct(config, False)
-        config.update(FUTURE)
+        config.merge_with(OmegaConf.load(FUTURE_CONFIG).model)
     elif side != "ours, streaming":
         with open_dict(config):
             for key, value in OFFLINE.items():

@@ -1,7 +1,7 @@
 """The speech of a corpus as features, and random crops of it."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,26 @@ FRAMES_PER_SECOND = 100
 SAMPLE_RATE = 16000
 
 
-@torch.no_grad()
-def features_of(manifest: Path, preprocessor: Any) -> list[Tensor]:
-    """Log-mel features [D, T] of a manifest's utterances.
+def read_audio(manifest: Path) -> Iterator[Tensor]:
+    """The utterances [N] of a manifest.
 
     Raises:
-        ValueError: an utterance cannot be read.
+        ValueError: an utterance cannot be read; after the last one.
     """
     utterances, skipped = read_manifest(manifest)
-    features = []
     for _, samples in AudioReader(SAMPLE_RATE).read_each(utterances, skipped):
-        frames, length = preprocessor(
-            input_signal=torch.from_numpy(samples)[None], length=torch.tensor([len(samples)])
-        )
-        features.append(frames[0, :, : int(length)].clone())
+        yield torch.from_numpy(samples)
     if skipped:
         raise ValueError(f"the corpus must be whole; got {skipped[0]}")
+
+
+@torch.no_grad()
+def features_of(audio: Iterable[Tensor], preprocessor: Any) -> list[Tensor]:
+    """Log-mel features [D, T] of utterances [N]."""
+    features = []
+    for samples in audio:
+        frames, length = preprocessor(input_signal=samples[None], length=torch.tensor([len(samples)]))
+        features.append(frames[0, :, : int(length)].clone())
     return features
 
 

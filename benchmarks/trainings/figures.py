@@ -1,7 +1,7 @@
-"""The figures of the tables: how each is taken from a run, and compared with another arm's.
+"""The figures of tables: how each is taken from a run, and compared with another arm's.
 
-A run is what one training wrote: `history` (figures of each evaluation), `blind`, `probe`, `steps`. Runs are kept by
-arm and seed. An arm is compared with another one seed by seed, so that what a seed does to both cancels out.
+A run is what one training wrote. Runs are kept by arm and seed. An arm is compared with another one seed by seed, so
+that what a seed does to both cancels out.
 """
 
 import statistics
@@ -25,32 +25,6 @@ class Figure:
     of: Callable[[Run, str], float | None]
     digits: int
     factor: float = 1.0
-
-
-LOSS = Figure(lambda run, context: run["history"][-1][context]["loss"], 3)
-ACCURACY = Figure(lambda run, context: run["history"][-1][context]["accuracy"], 1, 100)
-PROBE = Figure(lambda run, context: run["probe"][context]["all_layers"], 1, 100)
-PROBE_OF_LAST = Figure(lambda run, context: run["probe"][context]["last_layer"], 1, 100)
-
-
-def loss_at(targets: float) -> Figure:
-    """The loss where a run had seen so many targets; None where it had not been evaluated yet."""
-    return Figure(
-        lambda run, context: at_targets(run["history"], targets, lambda evaluation: evaluation[context]["loss"]), 3
-    )
-
-
-def at_targets(history: Sequence[dict], targets: float, figure: Callable[[dict], float]) -> float | None:
-    """A figure of an evaluation where a training had seen so many targets, on the straight line between two of them.
-
-    None before the first evaluation and after the last one.
-    """
-    for before, after in zip(history, history[1:], strict=False):
-        if before["targets"] <= targets <= after["targets"]:
-            between = after["targets"] - before["targets"]
-            share = (targets - before["targets"]) / between if between else 1.0
-            return figure(before) * (1 - share) + figure(after) * share
-    return None
 
 
 def spread(values: Sequence[float], digits: int, factor: float = 1.0) -> str:

@@ -66,7 +66,7 @@ def test_features_normalised_by_the_file_have_mean_0_and_deviation_1(file, scrip
     model = tiny_model({"preprocessor.normalize": {"fixed_from": str(file)}}).eval()
     options = script.parse(["--out=x", f"model.train_ds.manifest_filepath={manifests['speech']}"])
     cfg = script.model_config(options)
-    corpus = script.features_of_corpus(cfg, model.preprocessor, "test")
+    corpus = script.features_of_corpus(cfg, model.preprocessor)
     frames = torch.cat([features[0, :, :count] for features, count in corpus], dim=1)
     torch.testing.assert_close(frames.mean(1), torch.zeros(80), atol=1e-3, rtol=0)
     torch.testing.assert_close(frames.std(1), torch.ones(80), atol=1e-3, rtol=0)

@@ -27,8 +27,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from nemo.collections.asr.modules.ssl_modules.target_fitting import ChannelStatistics, fit_targets, sampled_vectors
-from nemo.collections.asr.parts.preprocessing.fixed_statistics import normalize_by
+from nemo.collections.asr.modules.ssl_modules.target_fitting import fit_to_corpus
 from nemo.collections.asr.parts.preprocessing.segment import AudioSegment
 from nemo.collections.asr.parts.utils.checks import check_whole_number
 from nemo.collections.asr.parts.utils.manifest_utils import read_manifest
@@ -62,26 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     preprocessor, quantizer = (Serialization.from_config_dict(model[part]) for part in ("preprocessor", "quantizer"))
     preprocessor.eval()
 
-    statistics = ChannelStatistics()
-    for features, lengths in features_of_corpus(model, preprocessor, "statistics"):
-        statistics.add(features, lengths)
-    mean, std = statistics.result()
-
-    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for features, lengths in features_of_corpus(model, preprocessor, "tokens"):
-            yield (normalize_by((mean, std), features) if options.fixed else features), lengths
-
-    vectors = None
-    if not options.statistics_only:
-        vectors = sampled_vectors(quantizer, batches(), options.tokens, options.seed)
-    fitted = fit_targets(
-        quantizer, (mean, std), vectors, fixed_features=options.fixed, whiten=options.whiten, seed=options.seed
+    fitted = fit_to_corpus(
+        quantizer,
+        lambda: features_of_corpus(model, preprocessor),
+        None if options.statistics_only else options.tokens,
+        fixed_features=options.fixed,
+        whiten=options.whiten,
+        seed=options.seed,
     )
     fitted.save(options.out)
-    print(f"Features have the mean {sum(mean) / len(mean):.2f} and the deviation {sum(std) / len(std):.2f}.")
-    if vectors is not None:
-        books, codes = quantizer.num_books, quantizer.num_classes
-        print(f"{books} codebook(s) of {codes} codes were fitted to {len(vectors)} tokens.")
+    mean, std = (sum(channels) / len(channels) for channels in (fitted.mean, fitted.std))
+    print(f"Features have the mean {mean:.2f} and the deviation {std:.2f}.")
+    if fitted.codebooks is not None:
+        print(f"{quantizer.num_books} codebook(s) of {quantizer.num_classes} codes were fitted.")
     print(f"Written to {options.out}")
     return 0
 
@@ -108,9 +100,9 @@ def model_config(options: argparse.Namespace) -> DictConfig:
 
 
 def features_of_corpus(
-    model: DictConfig, preprocessor: torch.nn.Module, what: str
+    model: DictConfig, preprocessor: torch.nn.Module
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Features `[1, D, T]` and lengths `[1]` of each utterance that training would take."""
+    """Features `[1, D, T]` and lengths `[1]` of each utterance that training would take, with a progress bar."""
     manifests = model.train_ds.manifest_filepath
     manifests = manifests.split(",") if isinstance(manifests, str) else manifests
     entries = [(manifest, entry) for manifest in manifests for entry in read_manifest(manifest)]
@@ -121,7 +113,7 @@ def features_of_corpus(
             f"model.train_ds.manifest_filepath must hold utterances of {shortest} to {longest} s; got {len(entries)} "
             f"others in {', '.join(map(str, manifests))}"
         )
-    for manifest, entry in tqdm(taken, desc=what, unit="utterance"):
+    for manifest, entry in tqdm(taken, unit="utterance"):
         segment = AudioSegment.from_file(
             get_full_path(entry["audio_filepath"], manifest_file=manifest),
             target_sr=model.preprocessor.sample_rate,

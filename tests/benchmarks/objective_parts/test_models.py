@@ -4,8 +4,9 @@ import pytest
 import torch
 from objective_parts.arms import SIZES, arm_named
 from objective_parts.models import build_model, fit
-from objective_parts.speech import features_of, read_speech
+from objective_parts.speech import read_speech
 from phone_corpus import write_phone_corpus
+from trainings.data import features_of
 
 TINY = SIZES["tiny"]
 
@@ -41,5 +42,5 @@ def test_targets_and_statistics_are_fitted_once(speech, tmp_path):
 def test_fixed_statistics_are_those_of_the_training_speech(speech, tmp_path):
     arm = arm_named("none, fixed")
     model = build_model(arm, TINY, 0, fit(arm, TINY, speech, tmp_path)).eval()
-    whole = torch.cat(features_of(speech.train, model.preprocessor), dim=1)
+    whole = torch.cat(features_of((one.audio for one in speech.train), model.preprocessor), dim=1)
     assert whole.mean(1).abs().max() < 1e-3 and (whole.std(1) - 1).abs().max() < 1e-3

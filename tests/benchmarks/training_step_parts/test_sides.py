@@ -17,12 +17,12 @@ def test_the_streaming_side_has_the_shipped_recipe_and_the_others_one_that_nemo_
 
 def test_the_future_side_differs_from_the_streaming_one_in_its_objective_alone():
     future, streaming = (model_config(f"ours, {name}", "small") for name in ("future", "streaming"))
-    shipped = OmegaConf.load(CONFIG.with_name("nest_fast-conformer_streaming_future.yaml")).model
-    assert future.pop("objective") == shipped.objective
-    assert [future.pop(key) for key in ("num_books", "num_classes")] == [shipped.num_books, shipped.num_classes]
-    for key in ("num_books", "num_classes"):
-        streaming.pop(key)
-    assert set(future) == set(streaming) and future.encoder == streaming.encoder
+    assert future.objective == {"masked": 0.0, "future": 1.0, "steps": 2}
+    assert (future.num_books, future.num_classes) == (4, 1024) and future.decoder.num_classes == 1024
+    same = set(streaming) - {"num_books", "num_classes"}
+    assert {key for key in same if OmegaConf.select(future, key) != OmegaConf.select(streaming, key)} <= {
+        *("quantizer", "decoder", "loss")  # which refer to books and codes
+    }
 
 
 ANSWERS = """

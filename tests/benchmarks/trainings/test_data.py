@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from trainings.data import RandomCrops, features_of, padded
+from trainings.data import RandomCrops, padded, read_audio
 
 UTTERANCES = [torch.arange(length, dtype=torch.float).expand(2, -1) + 1000 * length for length in (90, 150, 300, 400)]
 
@@ -39,4 +39,4 @@ def test_the_order_depends_on_the_seed_and_goes_on_from_a_state():
 def test_a_corpus_that_lacks_a_file_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"audio_filepath": "missing.wav"}))
     with pytest.raises(ValueError, match=r"the corpus must be whole; got .*missing\.wav: the file does not exist"):
-        features_of(tmp_path / "manifest.json", preprocessor=None)
+        list(read_audio(tmp_path / "manifest.json"))

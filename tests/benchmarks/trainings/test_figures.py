@@ -1,14 +1,6 @@
-"""The figures of tables: taken from runs, and compared seed by seed."""
+"""The figures of tables, compared seed by seed."""
 
-from ablation_runs import CONTEXTS, run
 from trainings import figures
-
-
-def test_a_loss_at_so_many_targets_lies_between_two_evaluations():
-    loss = figures.loss_at
-    assert [loss(targets).of(run(1.0, 100), CONTEXTS[0]) for targets in (50, 75, 100)] == [2.0, 1.5, 1.0]
-    assert [loss(targets).of(run(1.0, 100), CONTEXTS[0]) for targets in (49, 101)] == [None, None]
-    assert loss(0).of(run(1.0, 0), CONTEXTS[0]) == 1.0  # no evaluation brought a target
 
 
 def test_a_difference_is_taken_seed_by_seed_and_bold_where_it_is_real():

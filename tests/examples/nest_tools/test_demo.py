@@ -75,7 +75,7 @@ def test_every_context_is_evaluated_and_tokens_are_counted_alike(model, corpus):
     assert tokens["most_frequent"] == pytest.approx(float(shares.max(1).values.mean()))
     assert tokens["entropy"] == pytest.approx(float(entropies.mean()))
     assert tokens["perplexity"] == pytest.approx(float(entropies.exp().mean()))
-    assert 0 < tokens["bigram"]
+    assert 0 < tokens["given_earlier"]
 
 
 def test_phones_are_looked_for_in_the_contexts_in_random_weights_and_in_log_mels(model, corpus):
@@ -89,7 +89,7 @@ def test_the_table_has_all_that_a_row_is_to_be_compared_with(model):
         {"context": [8, 0], "name": "", "loss": 2.5, "accuracies": [0.25, 0.125]},
         {"context": [160, 0], "name": "low", "loss": 2.25, "accuracies": [0.5, 0.25]},
     ]
-    tokens = {"bigram": 2.75, "entropy": 3.0, "perplexity": 20.1, "most_frequent": 0.1}
+    tokens = {"given_earlier": 2.75, "entropy": 3.0, "perplexity": 20.1, "most_frequent": 0.1}
     phones = {"[8, 0]": 0.75, "random weights": 0.5, "log-mels": 0.625}
     lines = demo.results_table(model, rows, tokens, phones).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]

@@ -50,8 +50,9 @@ def evaluate(
 
     Returns:
         A row for each context, those trained and the presets: `context`, `name` (of the preset, or an empty one),
-        `loss` (nats), `accuracies` of the next tokens by step. And `entropy` of the tokens by frequency, `bigram`, the
-        mean cross-entropy given an earlier token, `perplexity` and `most_frequent`, means over the codebooks.
+        `loss` (nats), `accuracies` of the next tokens by step. And `entropy` of the tokens by frequency,
+        `given_earlier`, the mean cross-entropy given an earlier token, `perplexity` and `most_frequent`, means over
+        the codebooks.
     """
     contexts = sorted(
         {*model.encoder.context.trained, *map(AttentionContext.parse, CONTEXT_PRESETS.values())},
@@ -79,7 +80,7 @@ def evaluate(
         distribution.update(*model.tokenize(model.speech_features(batch)))
     tokens = {
         "entropy": distribution.entropy,
-        "bigram": sum(metrics[f"val_token_entropy_given_{step}"] for step in steps) / len(steps),
+        "given_earlier": sum(metrics[f"val_token_entropy_given_{step}"] for step in steps) / len(steps),
         "perplexity": distribution.perplexity,
         "most_frequent": distribution.largest_share,
     }
@@ -153,7 +154,7 @@ def results_table(
             )
         )
     cells += [
-        ("by earlier tokens", "", "", f"{tokens['bigram']:.3f}", "", ""),
+        ("by earlier tokens", "", "", f"{tokens['given_earlier']:.3f}", "", ""),
         ("by frequency", "", "", f"{tokens['entropy']:.3f}", f"{100 * tokens['most_frequent']:.1f} %", ""),
         ("random weights", "", "", "", "", f"{100 * phones['random weights']:.1f} %"),
         ("log-mels", "", "", "", "", f"{100 * phones['log-mels']:.1f} %"),

@@ -5,7 +5,7 @@ HuBERT, Hsu et al., 2021, https://arxiv.org/abs/2106.07447.) Needs scikit-learn.
 Shapes: `M` vectors, each of the stacked frames of a token; `D` channels, `C` codes in a codebook, `Q` codebooks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from nemo.collections.asr.modules.ssl_modules.fitted_targets import FittedTargets
 from nemo.collections.asr.modules.ssl_modules.quantizers import RandomProjectionVectorQuantizer
+from nemo.collections.asr.parts.preprocessing.fixed_statistics import normalize_by
 
-__all__ = ["ChannelStatistics", "fit_codebooks", "fit_targets", "sampled_vectors"]
+__all__ = ["ChannelStatistics", "fit_codebooks", "fit_targets", "fit_to_corpus", "sampled_vectors"]
 
 _EXACT = 3e8
 """Up to so many distances in a pass k-means takes all vectors, above it small batches of them."""
@@ -193,3 +194,35 @@ def fit_targets(
         fixed_features=fixed_features,
         combine_time_steps=quantizer.combine_time_steps,
     )
+
+
+def fit_to_corpus(
+    quantizer: RandomProjectionVectorQuantizer,
+    batches: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+    tokens: int | None,
+    fixed_features: bool = False,
+    whiten: bool = False,
+    seed: int = 0,
+) -> FittedTargets:
+    """All that is fitted to a corpus, from its features.
+
+    Args:
+        quantizer: the tokenizer for which it is; it stays as it is.
+        batches: gives the corpus from its beginning: features `[B, D, T]` that are not normalised, and lengths `[B]`.
+        tokens: at most so many go into PCA and k-means; None to fit the statistics alone.
+        fixed_features: whether the tokenizer is to see features that are normalised by the statistics.
+        whiten: as in `fit_codebooks`.
+        seed: of the choice of tokens and of k-means.
+
+    Raises:
+        ValueError: as `ChannelStatistics.result` and `fit_codebooks`.
+    """
+    statistics = ChannelStatistics()
+    for features, lengths in batches():
+        statistics.add(features, lengths)
+    mean_and_std = statistics.result()
+    vectors = None
+    if tokens is not None:
+        seen = ((normalize_by(mean_and_std, frames) if fixed_features else frames, n) for frames, n in batches())
+        vectors = sampled_vectors(quantizer, seen, tokens, seed)
+    return fit_targets(quantizer, mean_and_std, vectors, fixed_features=fixed_features, whiten=whiten, seed=seed)

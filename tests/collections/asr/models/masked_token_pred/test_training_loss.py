@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pretraining_batches import DENSE, loss_of
+from pretraining_batches import DENSE, loss_of, noisy_batch
 
 from nemo.collections.asr.models.ssl_models import EncDecDenoiseMaskedTokenPredModel
 
@@ -40,6 +40,16 @@ def test_scoring_the_targets_alone_changes_neither_loss_nor_gradient(
     assert codebook[0] == codebook[1] and codebook[0]["target_perplexity"] > 1
     for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("future", [0.0, 1.0])
+def test_features_train_as_the_batch_that_they_are_of(tiny_model, audio, future):
+    model = tiny_model({**DENSE, "objective": {"masked": 1.0, "future": future}}).eval()
+    losses = []
+    for batch in (noisy_batch(*audio), model.speech_features(noisy_batch(*audio))):
+        torch.manual_seed(1)  # the masks
+        losses.append(model.training_loss(batch)[0])
+    assert losses[0] == losses[1] > 0
 
 
 def test_a_forward_of_somebodys_own_is_the_one_that_trains(tiny_model, audio):

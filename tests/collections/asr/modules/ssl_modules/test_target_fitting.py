@@ -9,6 +9,7 @@ from nemo.collections.asr.modules.ssl_modules.target_fitting import (
     ChannelStatistics,
     fit_codebooks,
     fit_targets,
+    fit_to_corpus,
     sampled_vectors,
 )
 
@@ -153,3 +154,27 @@ def test_fitted_targets_use_more_of_the_codebook_than_random_ones():
     vectors = sampled_vectors(tokenizer, batches, most=10**5)
     fit_targets(tokenizer, statistics.result(), vectors).write_into(tokenizer, fixed_features=False)
     assert perplexity() > random
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_corpus_is_read_twice_and_fitted_as_its_parts_are(fixed):
+    statistics = ChannelStatistics()
+    for batch in corpus():
+        statistics.add(*batch)
+    mean, std = statistics.result()
+    normalised = [
+        ((features - torch.tensor(mean)[:, None]) / torch.tensor(std)[:, None] if fixed else features, lengths)
+        for features, lengths in corpus()
+    ]
+    expected = fit_targets(
+        quantizer(), (mean, std), sampled_vectors(quantizer(), normalised, 60, seed=3), fixed_features=fixed, seed=3
+    )
+    fitted = fit_to_corpus(quantizer(), corpus, 60, fixed_features=fixed, seed=3)
+    assert (fitted.mean, fitted.std, fitted.fixed_features) == (mean, std, fixed)
+    torch.testing.assert_close(fitted.projection, expected.projection, atol=1e-4, rtol=1e-4)
+    assert fitted.codebooks.shape == expected.codebooks.shape
+
+
+def test_statistics_are_fitted_without_a_tokenizer():
+    fitted = fit_to_corpus(quantizer(), corpus, None)
+    assert fitted.codebooks is None and fitted.projection is None and len(fitted.mean) == 4
